@@ -1,0 +1,9 @@
+//! Sumun (수문, a sluice gate): a virtual waiting room in front of an existing site.
+//!
+//! The map of the house. A module uses only rings inside its own; neighbours
+//! do not know each other (`tests/tidy.rs` enforces it).
+//!
+//! - ring 0, rules and names: [`room`], [`metrics`]
+//! - ring 1, one trade each: [`clock`], [`token`], [`store`], [`visitor`], [`origin`], [`load`], [`pages`]
+//! - ring 2, where trades meet: [`config`], [`gateway`], [`controller`], [`api`]
+//! - ring 3: [`server`], [`demo`]
