@@ -7,3 +7,7 @@
 //! - ring 1, one trade each: [`clock`], [`token`], [`store`], [`visitor`], [`origin`], [`load`], [`pages`]
 //! - ring 2, where trades meet: [`config`], [`gateway`], [`controller`], [`api`]
 //! - ring 3: [`server`], [`demo`]
+
+pub mod clock;
+pub mod room;
+pub mod store;

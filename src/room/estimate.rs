@@ -1,0 +1,408 @@
+//! Where a ticket stands and how long it will wait, said honestly.
+//!
+//! A position is exact in the pages that were read and counted by density
+//! behind them. A wait is the line ÷ the measured rate, corrected for those
+//! who give up, with a range of 2.1 standard deviations (ALGORITHM §7: a
+//! nominal 80 % band covered half of the cases).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::pages::{BUCKET_NUMBERS, PAGE_NUMBERS};
+use super::snapshot::Snapshot;
+use super::ticket::Number;
+use super::time::{Timestamp, millis};
+
+/// A place in line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// How many living tickets stand before, plus one.
+    pub position: u64,
+    /// How many stand behind.
+    pub behind: u64,
+    /// Whether the position is counted by density, not one by one.
+    pub about: bool,
+}
+
+/// Living tickets from the watermark up to `number`, and whether the count
+/// is by density.
+fn living_before(snapshot: &Snapshot, number: Number) -> (u64, bool) {
+    let called = snapshot.meta.called;
+    let mut count = 0;
+    let mut about = false;
+    for page in &snapshot.pages {
+        if *page < called.page() || *page > number.page() {
+            continue;
+        }
+        let from = if *page == called.page() {
+            called.bit()
+        } else {
+            0
+        };
+        let to = if *page == number.page() {
+            number.bit()
+        } else {
+            PAGE_NUMBERS
+        };
+        if let Some((_, bits)) = snapshot.front.iter().find(|(front, _)| front == page) {
+            count += bits.count(from, to);
+            continue;
+        }
+        about = true;
+        if let Some(row) = snapshot.density.get(page) {
+            count += by_density(row, from, to);
+        }
+    }
+    (count, about)
+}
+
+/// Whole buckets as counted, the bucket that a bound cuts in proportion.
+fn by_density(row: &[u16; 8], from: usize, to: usize) -> u64 {
+    row.iter()
+        .enumerate()
+        .map(|(index, living)| {
+            let (low, high) = (index * BUCKET_NUMBERS, (index + 1) * BUCKET_NUMBERS);
+            let covered = high.min(to).saturating_sub(low.max(from));
+            (usize::from(*living) * covered / BUCKET_NUMBERS) as u64
+        })
+        .sum()
+}
+
+/// Tickets that wait to be called.
+#[must_use]
+pub fn waiting(snapshot: &Snapshot) -> u64 {
+    living_before(snapshot, snapshot.meta.issued).0
+}
+
+/// Where a number stands. A called one stands among those whose offers stand.
+#[must_use]
+pub fn place(snapshot: &Snapshot, number: Number) -> Place {
+    let offers_before = snapshot
+        .offers
+        .iter()
+        .filter(|(offered, due)| *offered < number && *due > snapshot.now())
+        .count() as u64;
+    if number < snapshot.meta.called {
+        return Place {
+            position: offers_before + 1,
+            behind: waiting(snapshot),
+            about: false,
+        };
+    }
+    let (before, about) = living_before(snapshot, number);
+    Place {
+        position: offers_before + before + 1,
+        behind: waiting(snapshot).saturating_sub(before + 1),
+        about,
+    }
+}
+
+/// A wait in seconds: the estimate and the range that it lies in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Wait {
+    /// The estimate.
+    pub seconds: f64,
+    /// The lower end of the range.
+    pub low: f64,
+    /// The upper end of the range.
+    pub high: f64,
+}
+
+/// Rates measured from the snapshots of the last five minutes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rates {
+    /// Admissions a second: the last half minute and the last five agree, or the faster.
+    pub admitted: Option<f64>,
+    /// How far the two disagree, relative.
+    pub unsteady: f64,
+    /// Admissions counted.
+    pub counted: f64,
+    /// The share of the waiting who give up, a second.
+    pub abandoned: f64,
+    /// Sessions begun a second over the last minute.
+    pub begun: f64,
+    /// Sessions ended a second over the last half minute.
+    pub closed: f64,
+}
+
+/// How long the ticket at `position` will wait. `None` when nothing was
+/// measured yet and no pace is known.
+#[must_use]
+pub fn wait(position: u64, rates: &Rates, pace: Option<f64>) -> Option<Wait> {
+    let rate = rates.admitted.or(pace).filter(|rate| *rate > 0.0)?;
+    #[expect(clippy::cast_precision_loss, reason = "positions are far below 2^52")]
+    let line = position as f64;
+    let theta = rates.abandoned;
+    let seconds = if theta > 1e-6 {
+        (theta * line / rate).ln_1p() / theta
+    } else {
+        line / rate
+    };
+    let counted = rates.counted.max(1.0);
+    let relative = (1.0 / line + 1.0 / counted + rates.unsteady.powi(2)).sqrt();
+    let spread = (2.1 * relative).min(0.9);
+    Some(Wait {
+        seconds,
+        low: seconds * (1.0 - spread),
+        high: seconds * (1.0 + spread),
+    })
+}
+
+/// The next poll (DESIGN §6.4), before jitter: 3 s at first, then an eighth of
+/// the wait, between 2 s and the window ÷ 2.5.
+#[must_use]
+pub fn poll_after(wait: Option<Wait>, first: bool, window: Duration) -> Duration {
+    let longest = window.div_f64(2.5).max(Duration::from_secs(2));
+    let next = match wait {
+        _ if first => Duration::from_secs(3),
+        Some(wait) => Duration::from_secs_f64((wait.seconds / 8.0).min(3600.0)),
+        None => Duration::from_secs(5),
+    };
+    next.clamp(Duration::from_secs(2), longest)
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    time: Timestamp,
+    begun: u64,
+    closed: u64,
+    issued: Number,
+    called: Number,
+    offered: u64,
+    waiting: u64,
+}
+
+/// The counters of past snapshots, at most one a second for five minutes.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    samples: VecDeque<Sample>,
+    offered: u64,
+}
+
+const KEPT: Duration = Duration::from_secs(300);
+
+impl History {
+    /// Counts numbers that were called.
+    pub fn called(&mut self, offers: usize) {
+        self.offered += offers as u64;
+    }
+
+    /// Remembers a snapshot's counters. Counters that went back (another life
+    /// of the store) begin the history anew.
+    pub fn record(&mut self, snapshot: &Snapshot) {
+        let meta = &snapshot.meta;
+        let sample = Sample {
+            time: meta.time,
+            begun: meta.begun,
+            closed: meta.closed,
+            issued: meta.issued,
+            called: meta.called,
+            offered: self.offered,
+            waiting: waiting(snapshot),
+        };
+        if self.samples.back().is_some_and(|last| {
+            last.begun > sample.begun
+                || last.closed > sample.closed
+                || last.time > sample.time
+                || sample.issued.0 > last.issued.0 + (1 << 20)
+        }) {
+            self.samples.clear();
+        }
+        if self
+            .samples
+            .back()
+            .is_none_or(|last| sample.time.since(last.time) >= Duration::from_secs(1))
+        {
+            self.samples.push_back(sample);
+        }
+        while self
+            .samples
+            .front()
+            .is_some_and(|first| sample.time.since(first.time) > KEPT)
+        {
+            self.samples.pop_front();
+        }
+    }
+
+    /// The rates at present.
+    #[must_use]
+    pub fn rates(&self) -> Rates {
+        let fast = self.per_second(Duration::from_secs(30), |sample| sample.begun);
+        let slow = self.per_second(KEPT, |sample| sample.begun);
+        let (admitted, unsteady) = match (fast, slow) {
+            (Some(fast), Some(slow)) if fast + slow > 0.0 => {
+                let apart = (fast - slow).abs() / (fast + slow);
+                let mixed = if apart <= 0.125 {
+                    f64::midpoint(fast, slow)
+                } else {
+                    fast
+                };
+                (Some(mixed).filter(|rate| *rate > 0.0), apart)
+            }
+            _ => (None, 0.0),
+        };
+        let counted = self
+            .over(Duration::from_secs(30), |sample| sample.begun)
+            .map_or(0.0, |(count, _)| count);
+        Rates {
+            admitted,
+            unsteady,
+            counted,
+            abandoned: self.abandoned(),
+            begun: self
+                .per_second(Duration::from_secs(60), |sample| sample.begun)
+                .unwrap_or(0.0),
+            closed: self
+                .per_second(Duration::from_secs(30), |sample| sample.closed)
+                .unwrap_or(0.0),
+        }
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "differences of five minutes are far below 2^52"
+    )]
+    fn over(&self, span: Duration, value: impl Fn(&Sample) -> u64) -> Option<(f64, f64)> {
+        let last = self.samples.back()?;
+        let first = self
+            .samples
+            .iter()
+            .find(|sample| last.time.since(sample.time) <= span)?;
+        let seconds = millis(last.time.since(first.time)) as f64 / 1000.0;
+        (seconds >= 1.0).then(|| ((value(last) - value(first)) as f64, seconds))
+    }
+
+    fn per_second(&self, span: Duration, value: impl Fn(&Sample) -> u64) -> Option<f64> {
+        self.over(span, value)
+            .map(|(count, seconds)| count / seconds)
+    }
+
+    /// The hazard of giving up: who left the line without being called, per
+    /// waiting visitor and second, over the last minute.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a line is far shorter than 2^52"
+    )]
+    fn abandoned(&self) -> f64 {
+        let Some(last) = self.samples.back() else {
+            return 0.0;
+        };
+        let Some(first) = self
+            .samples
+            .iter()
+            .find(|sample| last.time.since(sample.time) <= Duration::from_secs(60))
+        else {
+            return 0.0;
+        };
+        let seconds = millis(last.time.since(first.time)) as f64 / 1000.0;
+        let joined = (last.issued.0 - first.issued.0) as f64;
+        let called = (last.offered - first.offered) as f64;
+        let mean = f64::midpoint(first.waiting as f64, last.waiting as f64);
+        if seconds < 10.0 || mean < 10.0 || last.called < first.called {
+            return 0.0;
+        }
+        let left = first.waiting as f64 + joined - called - last.waiting as f64;
+        (left / (mean * seconds)).clamp(0.0, 0.05)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::admission::tests::{line, meta};
+
+    #[test]
+    fn a_position_counts_only_the_living_before_it() {
+        let mut meta = meta();
+        (meta.called, meta.issued) = (Number(3), Number(50));
+        let snapshot = line(meta, 0, &[1, 5, 9, 30]);
+        let place = place(&snapshot, Number(30));
+        assert_eq!((place.position, place.behind, place.about), (3, 0, false));
+    }
+
+    #[test]
+    fn behind_the_front_pages_a_position_is_by_density() {
+        let mut meta = meta();
+        meta.issued = Number(4 * 65_536);
+        let mut snapshot = line(meta, 0, &[1, 2, 65_537]);
+        snapshot.pages = vec![0, 1, 2];
+        snapshot
+            .density
+            .insert(2, [8_000, 4_000, 0, 0, 0, 0, 0, 100]);
+        let place = place(&snapshot, Number::at(2, 8_192 + 4_096));
+        assert_eq!((place.position, place.about), (3 + 8_000 + 2_000 + 1, true));
+    }
+
+    #[test]
+    fn a_line_that_moves_steadily_is_estimated_by_its_rate() {
+        let mut history = History::default();
+        for second in 0..=60 {
+            let mut meta = meta();
+            meta.time = Timestamp(second * 1000);
+            meta.begun = second * 5;
+            history.record(&line(meta, 0, &[]));
+        }
+        let rates = history.rates();
+        assert!((rates.admitted.unwrap() - 5.0).abs() < 1e-9);
+        let wait = wait(500, &rates, None).unwrap();
+        assert!((wait.seconds - 100.0).abs() < 1e-6);
+        assert!(wait.low < 100.0 && wait.high > 100.0);
+    }
+
+    #[test]
+    fn who_gives_up_shortens_the_wait_of_those_behind() {
+        let rates = Rates {
+            admitted: Some(1.0),
+            counted: 30.0,
+            ..Rates::default()
+        };
+        let leaving = Rates {
+            abandoned: 0.002,
+            ..rates
+        };
+        let patient = wait(1_000, &rates, None).unwrap().seconds;
+        let impatient = wait(1_000, &leaving, None).unwrap().seconds;
+        assert!(impatient < patient);
+    }
+
+    #[test]
+    fn without_any_rate_nothing_is_promised() {
+        assert_eq!(wait(10, &Rates::default(), None), None);
+        assert!(wait(10, &Rates::default(), Some(2.0)).is_some());
+    }
+
+    #[test]
+    fn polls_slow_down_with_the_wait_and_stay_within_the_window() {
+        let window = Duration::from_secs(90);
+        let at = |seconds| Wait {
+            seconds,
+            low: 0.0,
+            high: 0.0,
+        };
+        assert_eq!(poll_after(None, true, window), Duration::from_secs(3));
+        assert_eq!(
+            poll_after(Some(at(1.0)), false, window),
+            Duration::from_secs(2)
+        );
+        assert_eq!(
+            poll_after(Some(at(80.0)), false, window),
+            Duration::from_secs(10)
+        );
+        assert_eq!(
+            poll_after(Some(at(9_999.0)), false, window),
+            Duration::from_secs(36)
+        );
+    }
+
+    #[test]
+    fn a_store_born_anew_begins_the_history_anew() {
+        let mut history = History::default();
+        for (second, begun) in [(0, 100), (1, 110), (2, 0)] {
+            let mut meta = meta();
+            meta.time = Timestamp(second * 1000);
+            meta.begun = begun;
+            history.record(&line(meta, 0, &[]));
+        }
+        assert_eq!(history.rates().admitted, None);
+    }
+}

@@ -1,0 +1,12 @@
+//! The rules of the queue. Nothing here does IO, awaits, reads a clock or
+//! draws randomness: time and state are arguments, decisions are values.
+
+pub mod admission;
+pub mod decision;
+pub mod estimate;
+pub mod event;
+pub mod gate;
+pub mod pages;
+pub mod snapshot;
+pub mod ticket;
+pub mod time;

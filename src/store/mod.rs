@@ -1,0 +1,408 @@
+//! The store: where an event's state is moved, under a guard, atomically.
+//!
+//! Each operation exists once in every backend and means the same there
+//! (DESIGN §6.2): one test suite runs on all of them and random sequences
+//! must leave them in the same state. Policy is not here: how many and which
+//! may enter is decided in `room`, the store only refuses what would break a
+//! promise.
+
+pub mod memory;
+
+use serde::{Deserialize, Serialize};
+
+use crate::room::event::EventId;
+use crate::room::gate::Gate;
+use crate::room::pages::Bits;
+use crate::room::snapshot::{Cause, Report, Rules, Snapshot};
+use crate::room::ticket::{Generation, Number, SessionKey};
+use crate::room::time::Timestamp;
+
+pub use memory::MemoryStore;
+
+/// The backends. A closed set needs no trait object.
+#[derive(Clone)]
+pub enum Store {
+    /// In this process.
+    Memory(MemoryStore),
+}
+
+/// What a store call comes back with when the store could be asked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply<T> {
+    /// The operation was done.
+    Done(T),
+    /// The store met a silence or a loss and changed nothing but the state of
+    /// recovery: ask again after the next snapshot.
+    Recovering,
+    /// The store does not know this event: `restore` it first.
+    Absent,
+}
+
+impl<T> Reply<T> {
+    /// What was done, if it was.
+    pub fn done(self) -> Option<T> {
+        match self {
+            Self::Done(value) => Some(value),
+            Self::Recovering | Self::Absent => None,
+        }
+    }
+}
+
+/// The store could not be asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// No connection, or it broke.
+    #[error("the store cannot be reached: {0}")]
+    Unavailable(String),
+    /// No answer within `store.timeout`.
+    #[error("the store did not answer in time")]
+    Timeout,
+    /// The store refused: read-only, out of memory, no permission, wrong type.
+    #[error("the store refused: {0}")]
+    Refused(String),
+}
+
+/// What every operation returns.
+pub type Answer<T> = Result<Reply<T>, StoreError>;
+
+/// The hash of an id given through the API.
+pub type IdHash = [u8; 16];
+
+/// A visitor at the door. The session key is drawn by the gateway beforehand,
+/// so a repeated batch cannot take two slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entrant {
+    /// The key of the session that begins if there is a slot.
+    pub session: SessionKey,
+    /// The customer's own id, if the API gave one: same id, same living place.
+    pub id: Option<IdHash>,
+}
+
+/// A batch of visitors. One is in flight per gateway and event, and the same
+/// batch number gets the same reply.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// The gateway's name.
+    pub gateway: String,
+    /// Counts the gateway's batches of this event, from 1.
+    pub batch: u64,
+    /// At most 64.
+    pub entrants: Vec<Entrant>,
+}
+
+/// The most visitors, tickets or sessions in one call.
+pub const BATCH_MAX: usize = 64;
+
+/// What became of a visitor at the door.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entered {
+    /// Inside: a session, until it expires.
+    Session {
+        /// Its key: the entrant's own, or the one that this id has already.
+        key: SessionKey,
+        /// When it ends unless touched.
+        expires: Timestamp,
+    },
+    /// In line.
+    Ticket {
+        /// The place.
+        number: Number,
+    },
+    /// The gate is closed by the operator.
+    Closed,
+}
+
+/// A called ticket that wants its slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Its number.
+    pub number: Number,
+    /// Its session: `SessionKey::of_ticket`.
+    pub session: SessionKey,
+    /// The customer's own id, if the API gave one.
+    pub id: Option<IdHash>,
+}
+
+/// What became of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// Inside until `expires`; `fresh` when this call began the session.
+    Admitted {
+        /// When it ends unless touched.
+        expires: Timestamp,
+        /// Whether this call began it, or it was there already.
+        fresh: bool,
+    },
+    /// Called, but no slot is free for it yet: its offer stays while it asks.
+    Held,
+    /// Not called yet.
+    NotYet,
+    /// Called more than ten minutes ago.
+    TooLate,
+    /// Used before.
+    Spent,
+}
+
+/// A session that was heard from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touch {
+    /// Its key.
+    pub session: SessionKey,
+    /// When it began.
+    pub begun: Timestamp,
+    /// Until when its pass is good: a forgotten session is taken back only
+    /// on an unexpired pass.
+    pub until: Timestamp,
+}
+
+/// A ticket given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leave {
+    /// Its number.
+    pub number: Number,
+    /// The customer's own id, if the API gave one.
+    pub id: Option<IdHash>,
+}
+
+/// What a gateway asks a snapshot for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ask {
+    /// The asking gateway's name.
+    pub gateway: String,
+    /// What it reports.
+    pub report: Report,
+    /// Pages to read whole, at most 4: those from the watermark on.
+    pub front: Vec<u64>,
+    /// Pages to count anew for the density table, at most 16.
+    pub refresh: Vec<u64>,
+    /// Ended sessions are wanted from this moment on.
+    pub ended_since: Timestamp,
+}
+
+/// Which state a step was planned on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The state's birth.
+    pub born: u64,
+    /// The server's process.
+    pub run: String,
+    /// The steps made so far.
+    pub seq: u64,
+}
+
+/// The controller's move.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Only on this state.
+    pub fence: Fence,
+    /// The gate.
+    pub gate: Gate,
+    /// Since when every signal is below its release ratio.
+    pub calm_since: Option<Timestamp>,
+    /// The watermark's new place; never back.
+    pub to: Number,
+    /// Living numbers below `to` that get an offer.
+    pub offers: Vec<Number>,
+    /// The pace in force.
+    pub pace: Option<f64>,
+    /// The show rate.
+    pub show: f64,
+    /// Pages that may have died: dropped if they have, at most 64.
+    pub sweep: Vec<u64>,
+}
+
+/// What a step did. Losing the race to another gateway is a value, not an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stepped {
+    /// Made.
+    Done {
+        /// Offers that lapsed unclaimed.
+        lapsed: u64,
+        /// Sessions that this call found expired.
+        expired: u64,
+    },
+    /// Another gateway stepped first, or less than 400 ms ago.
+    LostRace,
+}
+
+/// What a gateway remembers of an event: pushed in parts of at most 64 pages.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Shadow {
+    /// The gateway's name.
+    pub gateway: String,
+    /// The life of the state it remembers; `None` when it remembers nothing.
+    pub born: Option<u64>,
+    /// The steps it has seen.
+    pub seq: u64,
+    /// The state's birth, should this push create it.
+    pub newborn: u64,
+    /// The running time, as far as the gateway knows.
+    pub time: Timestamp,
+    /// The waiting queue's generation.
+    pub generation: Generation,
+    /// The next number.
+    pub issued: Number,
+    /// The watermark.
+    pub called: Number,
+    /// The gate as load decided it.
+    pub gate: Option<Gate>,
+    /// Watermarks by minute.
+    pub marks: Vec<(u64, Number)>,
+    /// What the store is to guard, if it knows nothing.
+    pub rules: Option<Rules>,
+    /// The version of these rules.
+    pub cfgver: u64,
+    /// Sessions and ghosts that were last known.
+    pub sessions_known: u64,
+    /// Sessions with the expiry that the store acknowledged.
+    pub sessions: Vec<(SessionKey, Timestamp)>,
+    /// Sessions ended, and when.
+    pub ended: Vec<(SessionKey, Timestamp)>,
+    /// Living tickets, by page.
+    #[serde(skip)]
+    pub live: Vec<(u64, Bits)>,
+    /// Claimed numbers, by page.
+    #[serde(skip)]
+    pub spent: Vec<(u64, Bits)>,
+    /// The other gateways it knew.
+    pub peers: Vec<String>,
+    /// Whether this is the last part.
+    pub complete: bool,
+    /// A valid token older than the store's knowledge was met.
+    pub token: bool,
+}
+
+/// What a push did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The state's birth, to remember.
+    pub born: u64,
+    /// Whether this call began a recovery, and why.
+    pub began: Option<Cause>,
+    /// Sessions that this call brought back.
+    pub sessions: u64,
+}
+
+/// What an id given through the API stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A living place in line.
+    Ticket(Number),
+    /// A living session and its expiry.
+    Session(SessionKey, Timestamp),
+    /// Nothing that lives.
+    Nothing,
+}
+
+/// An event made or overridden through the API, as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredEvent {
+    /// Counts the changes of this event: the `If-Match` of the API.
+    pub version: u64,
+    /// The settings that differ from the file, as JSON in camelCase.
+    pub overrides: serde_json::Value,
+    /// Whether the API made this event, or it stands in a file.
+    pub created: bool,
+    /// When it was made, Unix milliseconds.
+    pub created_at: u64,
+    /// When it was last changed, Unix milliseconds.
+    pub updated_at: u64,
+}
+
+/// Whether a write by compare-and-set was made.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Put {
+    /// Made.
+    Done,
+    /// Somebody else was first: what stands there now.
+    Conflict(Option<StoredEvent>),
+}
+
+/// Sends one operation to whichever backend there is.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) -> $answer:ty;)*) => {
+        impl Store {
+            $($(#[$doc])*
+            pub async fn $name(&self, $($arg: $kind),*) -> $answer {
+                match self {
+                    Self::Memory(store) => Ok(store.$name($($arg),*)),
+                }
+            })*
+        }
+    };
+}
+
+operations! {
+    /// Lets visitors walk in where the gate is open, nobody waits and a slot
+    /// and the rate allow; the others get numbers.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    enter(event: &EventId, batch: &Batch) -> Answer<Vec<Entered>>;
+    /// Lets called tickets in, the lowest first.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    claim(event: &EventId, claims: &[Claim]) -> Answer<Vec<Claimed>>;
+    /// Adds living tickets, by page.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    beat(event: &EventId, pages: &[(u64, Bits)]) -> Answer<()>;
+    /// Extends living sessions; `None` for those that are gone.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    touch(event: &EventId, touches: &[Touch]) -> Answer<Vec<Option<Timestamp>>>;
+    /// Ends sessions; tells which of them were there.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    end(event: &EventId, sessions: &[SessionKey]) -> Answer<Vec<bool>>;
+    /// Gives tickets back.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    leave(event: &EventId, tickets: &[Leave]) -> Answer<()>;
+    /// Tells what an id stands for.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    find(event: &EventId, id: IdHash) -> Answer<Found>;
+    /// Reports what this gateway saw and reads the event.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    snapshot(event: &EventId, ask: &Ask) -> Answer<Snapshot>;
+    /// Makes the controller's move.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    step(event: &EventId, step: &Step) -> Answer<Stepped>;
+    /// Pushes what this gateway remembers; creates the event if need be.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    restore(event: &EventId, shadow: &Shadow) -> Result<Restored, StoreError>;
+    /// Begins a new generation: places are void, sessions stay, numbers go on.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    reset(event: &EventId) -> Answer<Generation>;
+    /// Writes what the store guards, if nobody else did since `seen`; returns
+    /// the version that stands.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    configure(event: &EventId, seen: u64, rules: &Rules) -> Answer<u64>;
+    /// Reads the events made or overridden through the API.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    events() -> Result<Vec<(EventId, StoredEvent)>, StoreError>;
+    /// Writes or removes such an event, if its version is still `seen` (0: none).
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    put_event(event: &EventId, seen: u64, stored: Option<&StoredEvent>) -> Result<Put, StoreError>;
+}
