@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::event::QueueWhen;
 use super::time::Timestamp;
 
 /// How newcomers are met.
@@ -160,27 +161,6 @@ fn percentile(buckets: &[u64], share: f64) -> Option<Duration> {
         .map(latency_bound)
 }
 
-/// The operator's thresholds (`queue_when`); each optional.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Thresholds {
-    /// Sessions inside.
-    pub sessions: Option<u64>,
-    /// Newcomers a second.
-    pub arrivals_per_second: Option<f64>,
-    /// Requests a second.
-    pub requests_per_second: Option<f64>,
-    /// Requests at the origin at once.
-    pub in_flight: Option<u64>,
-    /// The 95th percentile of the time to first byte.
-    pub latency_p95: Option<Duration>,
-    /// Failures ÷ answers.
-    pub failure_ratio: Option<f64>,
-    /// Below this share of every threshold the origin counts as well.
-    pub release_ratio: f64,
-    /// For this long, before the gate opens.
-    pub release_after: Duration,
-}
-
 /// A measured quantity that can close the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Signal {
@@ -249,7 +229,7 @@ impl Reading {
     reason = "sessions and requests at once are far below 2^52"
 )]
 #[must_use]
-pub fn readings(load: &Load, sessions: u64, thresholds: &Thresholds) -> [Reading; 6] {
+pub fn readings(load: &Load, sessions: u64, thresholds: &QueueWhen) -> [Reading; 6] {
     let reading = |signal, value, threshold| Reading {
         signal,
         value,
@@ -319,7 +299,7 @@ pub fn next(
     gate: Gate,
     calm_since: Option<Timestamp>,
     readings: &[Reading],
-    thresholds: &Thresholds,
+    thresholds: &QueueWhen,
     now: Timestamp,
 ) -> Next {
     let worst = readings
@@ -346,13 +326,13 @@ pub fn next(
 mod tests {
     use super::*;
 
-    fn thresholds() -> Thresholds {
-        Thresholds {
+    fn thresholds() -> QueueWhen {
+        QueueWhen {
             in_flight: Some(100),
             latency_p95: Some(Duration::from_millis(800)),
             release_ratio: 0.8,
             release_after: Duration::from_secs(30),
-            ..Thresholds::default()
+            ..QueueWhen::default()
         }
     }
 
@@ -398,10 +378,10 @@ mod tests {
 
     #[test]
     fn arrivals_close_the_gate_but_are_no_pressure() {
-        let thresholds = Thresholds {
+        let thresholds = QueueWhen {
             arrivals_per_second: Some(10.0),
             release_ratio: 0.8,
-            ..Thresholds::default()
+            ..QueueWhen::default()
         };
         let load = Load {
             arrivals_per_second: 20.0,

@@ -10,3 +10,4 @@ pub mod pages;
 pub mod snapshot;
 pub mod ticket;
 pub mod time;
+pub mod units;

@@ -107,7 +107,7 @@ fn damaged(what: &dyn std::fmt::Display) -> Error {
 }
 
 fn event_id(id: &str) -> std::io::Result<EventId> {
-    EventId::parse(id).ok_or_else(|| damaged(&format!("{id:?} is no event id")))
+    EventId::new(id).map_err(|error| damaged(&error))
 }
 
 fn encode(bits: &Bits) -> String {
