@@ -11,3 +11,4 @@
 pub mod clock;
 pub mod room;
 pub mod store;
+pub mod token;

@@ -1,0 +1,206 @@
+//! Our cookies: one per event, found in any of its forms and written in one.
+
+use ::cookie::{Cookie, SameSite, time::Duration};
+use http::HeaderValue;
+
+use crate::room::event::{CookieSettings, EventId, SameSite as Wanted, Secure};
+
+/// The prefix by which browsers guarantee that a cookie is this host's own
+/// (RFC 6265bis §4.1.3.2).
+const HOST_PREFIX: &str = "__Host-";
+
+const NAME: &str = "sumun_";
+
+/// Longer `Cookie` headers are not searched, in bytes.
+const HEADER_BYTES_MAX: usize = 32_768;
+
+/// A cookie of ours in a request: which event's, and its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found<'a> {
+    /// The event's id, as it stands in the name.
+    pub event: &'a str,
+    /// The token.
+    pub value: &'a str,
+}
+
+/// Our cookies among all that a request carries.
+pub fn ours<'a>(headers: impl Iterator<Item = &'a HeaderValue>) -> impl Iterator<Item = Found<'a>> {
+    headers
+        .filter_map(|header| header.to_str().ok())
+        .filter(|header| header.len() <= HEADER_BYTES_MAX)
+        .flat_map(|header| header.split(';'))
+        .filter_map(|pair| {
+            let (name, value) = pair.trim().split_once('=')?;
+            Some(Found {
+                event: event_of(name)?,
+                value: value.trim_matches('"'),
+            })
+        })
+}
+
+/// The event that a cookie's name is for; `None` when it is not ours.
+fn event_of(name: &str) -> Option<&str> {
+    name.strip_prefix(HOST_PREFIX)
+        .unwrap_or(name)
+        .strip_prefix(NAME)
+}
+
+/// The `Cookie` header without ours, byte for byte otherwise.
+///
+/// `None`: there is none of ours in it. `Some(None)`: nothing is left.
+#[must_use]
+pub fn without_ours(header: &HeaderValue) -> Option<Option<HeaderValue>> {
+    let bytes = header.as_bytes();
+    let is_ours = |pair: &[u8]| {
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+        std::str::from_utf8(name.trim_ascii()).is_ok_and(|name| event_of(name).is_some())
+    };
+    let pairs = || bytes.split(|byte| *byte == b';');
+    if !pairs().any(is_ours) {
+        return None;
+    }
+    let kept: Vec<&[u8]> = pairs().filter(|pair| !is_ours(pair)).collect();
+    let kept = kept.join(&b';');
+    let kept = kept.trim_ascii();
+    Some(if kept.is_empty() {
+        None
+    } else {
+        HeaderValue::from_bytes(kept).ok()
+    })
+}
+
+/// Where a cookie is to be set.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The event.
+    pub event: &'a EventId,
+    /// Its cookie's settings.
+    pub settings: &'a CookieSettings,
+    /// Whether the visitor came over TLS, here or at a trusted proxy.
+    pub over_tls: bool,
+}
+
+impl Place<'_> {
+    fn is_secure(&self) -> bool {
+        match self.settings.secure {
+            Secure::Auto => self.over_tls,
+            Secure::Always => true,
+            Secure::Never => false,
+        }
+    }
+
+    fn name(&self) -> String {
+        let prefix = if self.is_secure() && self.settings.domain.is_none() {
+            HOST_PREFIX
+        } else {
+            ""
+        };
+        format!("{prefix}{NAME}{}", self.event)
+    }
+
+    /// `SameSite=None` over TLS: a bank returns by a cross-site POST, and Lax
+    /// would lose the customer (RFC 6265bis §5.5: None needs Secure).
+    fn same_site(&self) -> SameSite {
+        match self.settings.same_site {
+            Wanted::Auto if self.is_secure() => SameSite::None,
+            Wanted::Auto | Wanted::Lax => SameSite::Lax,
+            Wanted::Strict => SameSite::Strict,
+            Wanted::None => SameSite::None,
+        }
+    }
+
+    /// The `Set-Cookie` value for a token that is kept for `seconds`.
+    #[must_use]
+    pub fn set(&self, token: &str, seconds: u64) -> Option<HeaderValue> {
+        let mut cookie = Cookie::build((self.name(), token))
+            .http_only(true)
+            .secure(self.is_secure())
+            .same_site(self.same_site())
+            .path("/")
+            .max_age(Duration::seconds(
+                i64::try_from(seconds).unwrap_or(i64::MAX),
+            ));
+        if let Some(domain) = &self.settings.domain {
+            cookie = cookie.domain(domain.clone());
+        }
+        HeaderValue::from_str(&cookie.build().to_string()).ok()
+    }
+
+    /// The `Set-Cookie` value that takes the cookie away.
+    #[must_use]
+    pub fn remove(&self) -> Option<HeaderValue> {
+        self.set("", 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(text: &str) -> HeaderValue {
+        HeaderValue::from_str(text).unwrap()
+    }
+
+    fn set(settings: &CookieSettings, over_tls: bool) -> String {
+        let event = EventId::new("main").unwrap();
+        let place = Place {
+            event: &event,
+            settings,
+            over_tls,
+        };
+        place.set("T", 60).unwrap().to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn over_tls_the_cookie_is_this_hosts_own_and_survives_a_bank() {
+        let text = set(&CookieSettings::default(), true);
+        assert!(text.starts_with("__Host-sumun_main=T;"), "{text}");
+        for part in [
+            "HttpOnly",
+            "Secure",
+            "SameSite=None",
+            "Path=/",
+            "Max-Age=60",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn over_http_the_cookie_is_plain_and_lax() {
+        let text = set(&CookieSettings::default(), false);
+        assert!(text.starts_with("sumun_main=T;"), "{text}");
+        assert!(text.contains("SameSite=Lax") && !text.contains("Secure"));
+    }
+
+    #[test]
+    fn a_domain_forbids_the_host_prefix() {
+        let settings = CookieSettings {
+            domain: Some("example.com".into()),
+            ..CookieSettings::default()
+        };
+        let text = set(&settings, true);
+        assert!(text.starts_with("sumun_main=T;") && text.contains("Domain=example.com"));
+    }
+
+    #[test]
+    fn every_form_is_read() {
+        let headers = [
+            value("a=1; __Host-sumun_main=X; sumun_sale=\"Y\""),
+            value("sumun_main=Z"),
+        ];
+        let found: Vec<_> = ours(headers.iter()).map(|f| (f.event, f.value)).collect();
+        assert_eq!(found, [("main", "X"), ("sale", "Y"), ("main", "Z")]);
+    }
+
+    #[test]
+    fn only_ours_are_taken_out_and_the_rest_stays_byte_for_byte() {
+        let header = value("a=1;b=\"x y\"; sumun_main=X;  c=3");
+        assert_eq!(
+            without_ours(&header),
+            Some(Some(value("a=1;b=\"x y\";  c=3")))
+        );
+        assert_eq!(without_ours(&value("__Host-sumun_main=X")), Some(None));
+        assert_eq!(without_ours(&value("a=sumun_main; xsumun_b=1")), None);
+    }
+}
