@@ -9,6 +9,10 @@
 //! - ring 3: [`server`], [`demo`]
 
 pub mod clock;
+pub mod load;
+pub mod metrics;
+pub mod pages;
 pub mod room;
 pub mod store;
 pub mod token;
+pub mod visitor;

@@ -1,0 +1,164 @@
+//! Every metric's name, unit and labels, in one place (DESIGN §11).
+//!
+//! Each server has a recorder of its own, so that two can live in one
+//! process. Label values come from our own closed sets and from event ids,
+//! never from a request.
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+
+/// One metric: name, kind, unit and help.
+pub struct Name {
+    /// As exposed.
+    pub name: &'static str,
+    kind: Kind,
+    unit: Option<Unit>,
+    help: &'static str,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram(&'static [f64]),
+}
+
+macro_rules! names {
+    ($($constant:ident = $name:literal, $kind:expr, $unit:expr, $help:expr;)*) => {
+        $(#[doc = $help] pub const $constant: Name = Name {
+            name: concat!("sumun_", $name), kind: $kind, unit: $unit, help: $help,
+        };)*
+        /// All of them.
+        pub const ALL: &[Name] = &[$($constant),*];
+    };
+}
+
+const REQUEST_SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+const WAIT_SECONDS: &[f64] = &[
+    1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14_400.0,
+];
+const STORE_SECONDS: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
+];
+const RATIO: &[f64] = &[0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0];
+
+names! {
+    EVENT_GATE_STATE = "event_gate_state", Kind::Gauge, None, "1 for the state the gate is in, 0 for the others. Shared by all gateways: use max by (event, state).";
+    EVENT_SESSIONS = "event_sessions", Kind::Gauge, None, "Sessions inside. Shared by all gateways: use max by (event).";
+    EVENT_SESSIONS_LIMIT = "event_sessions_limit", Kind::Gauge, None, "Most sessions inside at once; +Inf without a limit. Shared by all gateways: use max by (event).";
+    EVENT_WAITING_VISITORS = "event_waiting_visitors", Kind::Gauge, None, "Living tickets that are not called. Shared by all gateways: use max by (event).";
+    EVENT_CALLED_NUMBER = "event_called_number", Kind::Gauge, None, "The watermark: every number below it may claim a slot. Shared by all gateways: use max by (event).";
+    EVENT_PRESSURE = "event_pressure", Kind::Gauge, None, "A signal's value divided by its threshold; the gate closes at 1. Shared by all gateways: use max by (event, signal).";
+    EVENT_LOAD = "event_load", Kind::Gauge, None, "A signal's value, in its threshold's unit. Shared by all gateways: use max by (event, signal).";
+    EVENT_THRESHOLD = "event_threshold", Kind::Gauge, None, "A signal's threshold. Shared by all gateways: use max by (event, signal).";
+    EVENT_PACE = "event_pace", Kind::Gauge, None, "Calls a second while the pace is in force, else +Inf. Shared by all gateways: use max by (event).";
+    EVENT_ESTIMATE_SECONDS = "event_estimate_seconds", Kind::Gauge, Some(Unit::Seconds), "How long somebody who came now would wait; NaN when unknown. Shared by all gateways: use max by (event).";
+    HTTP_REQUESTS = "http_requests_total", Kind::Counter, None, "Requests answered, by event, decision and status code.";
+    HTTP_REQUEST_SECONDS = "http_request_duration_seconds", Kind::Histogram(REQUEST_SECONDS), Some(Unit::Seconds), "From the request's head to the answer's head.";
+    HTTP_IN_FLIGHT = "http_requests_in_flight", Kind::Gauge, None, "Requests being answered.";
+    ORIGIN_FIRST_BYTE_SECONDS = "origin_first_byte_seconds", Kind::Histogram(REQUEST_SECONDS), Some(Unit::Seconds), "From sending a request to the origin to the head of its answer.";
+    ORIGIN_FAILURES = "origin_failures_total", Kind::Counter, None, "Requests that the origin did not answer, by kind.";
+    REFUSALS = "refusals_total", Kind::Counter, None, "Requests refused before a decision, by reason.";
+    TICKETS_ISSUED = "tickets_issued_total", Kind::Counter, None, "Numbers given.";
+    TICKETS_ABANDONED = "tickets_abandoned_total", Kind::Counter, None, "Offers that lapsed unclaimed.";
+    SESSIONS_STARTED = "sessions_started_total", Kind::Counter, None, "Sessions begun, by way: `walk_in` or `claim`.";
+    SESSIONS_ENDED = "sessions_ended_total", Kind::Counter, None, "Sessions ended, by reason: expired, completed or revoked.";
+    WAIT_SECONDS_TAKEN = "wait_duration_seconds", Kind::Histogram(WAIT_SECONDS), Some(Unit::Seconds), "From a number's issue to its claim.";
+    ESTIMATE_ERROR = "estimate_error_ratio", Kind::Histogram(RATIO), None, "Time waited divided by the time first estimated.";
+    POLLS = "polls_total", Kind::Counter, None, "Polls, by result: wait, enter, early, block or nothing.";
+    GATE_TRANSITIONS = "gate_transitions_total", Kind::Counter, None, "Moves of the gate made by this gateway, by target and signal.";
+    STORE_OPERATION_SECONDS = "store_operation_duration_seconds", Kind::Histogram(STORE_SECONDS), Some(Unit::Seconds), "Store calls, by operation.";
+    STORE_FAILURES = "store_failures_total", Kind::Counter, None, "Store calls that failed, by operation.";
+    STORE_UP = "store_up", Kind::Gauge, None, "1 while the store answers.";
+    STORE_RECOVERIES = "store_recoveries_total", Kind::Counter, None, "Recoveries seen, by cause.";
+    RESTORED = "restored_total", Kind::Counter, None, "What this gateway brought back in recoveries, by what.";
+    LOST_RACES = "controller_lost_races_total", Kind::Counter, None, "Steps that another gateway made first.";
+    CONTROLLER_LAST_SUCCESS = "controller_last_success_timestamp_seconds", Kind::Gauge, Some(Unit::Seconds), "When the controller last read the store.";
+    GATEWAYS = "gateways", Kind::Gauge, None, "Gateways that share the store.";
+    BUILD_INFO = "build_info", Kind::Gauge, None, "1, with the version.";
+    CONFIG_INFO = "config_info", Kind::Gauge, None, "1, with the hash of the configuration.";
+    CONFIG_RELOADED = "config_last_reload_successful", Kind::Gauge, None, "1 if the configuration file was good when last read.";
+}
+
+/// A server's metrics.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut builder = PrometheusBuilder::new();
+        for name in ALL {
+            if let Kind::Histogram(buckets) = name.kind {
+                let matcher = Matcher::Full(name.name.to_owned());
+                builder = match builder.set_buckets_for_metric(matcher, buckets) {
+                    Ok(builder) => builder,
+                    // Only an empty list of buckets is refused.
+                    Err(_) => PrometheusBuilder::new(),
+                };
+            }
+        }
+        let recorder = builder.build_recorder();
+        for name in ALL {
+            let key = KeyName::from(name.name);
+            match name.kind {
+                Kind::Counter => recorder.describe_counter(key, name.unit, name.help.into()),
+                Kind::Gauge => recorder.describe_gauge(key, name.unit, name.help.into()),
+                Kind::Histogram(_) => {
+                    recorder.describe_histogram(key, name.unit, name.help.into());
+                }
+            }
+        }
+        let handle = recorder.handle();
+        Self { recorder, handle }
+    }
+}
+
+/// A label: its name and its value.
+pub type Labelled<'a> = (&'static str, &'a str);
+
+impl Metrics {
+    fn key(name: &Name, labels: &[Labelled<'_>]) -> Key {
+        let labels: Vec<Label> = labels
+            .iter()
+            .map(|(label, value)| Label::new(*label, (*value).to_owned()))
+            .collect();
+        Key::from_parts(name.name, labels)
+    }
+
+    /// A counter, to keep and count with.
+    pub fn counter(&self, name: &Name, labels: &[Labelled<'_>]) -> Counter {
+        self.recorder
+            .register_counter(&Self::key(name, labels), &METADATA)
+    }
+
+    /// A gauge, to keep and set.
+    pub fn gauge(&self, name: &Name, labels: &[Labelled<'_>]) -> Gauge {
+        self.recorder
+            .register_gauge(&Self::key(name, labels), &METADATA)
+    }
+
+    /// A histogram, to keep and record with.
+    pub fn histogram(&self, name: &Name, labels: &[Labelled<'_>]) -> Histogram {
+        self.recorder
+            .register_histogram(&Self::key(name, labels), &METADATA)
+    }
+
+    /// The text that Prometheus scrapes.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Takes in what histograms have collected; call it every few seconds.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+}
+
+const METADATA: Metadata<'static> = Metadata::new("sumun", Level::INFO, None);

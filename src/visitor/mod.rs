@@ -1,0 +1,3 @@
+//! Who asks: the client's address behind trusted proxies, and its kind.
+
+pub mod kind;
