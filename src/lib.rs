@@ -9,6 +9,8 @@
 //! - ring 3: [`server`], [`demo`]
 
 pub mod clock;
+pub mod controller;
+pub mod ledger;
 pub mod load;
 pub mod metrics;
 pub mod pages;

@@ -56,7 +56,14 @@ impl MemoryStore {
     /// When the file cannot be read or is damaged.
     pub fn load(clock: Clock, run: &str, path: &Path) -> std::io::Result<Self> {
         let store = Self::new(clock, run);
-        if let Some((events, stored)) = file::read(path)? {
+        if let Some((mut events, stored)) = file::read(path)? {
+            let arrival = Arrival {
+                raw: store.clock.unix_ms(),
+                run,
+            };
+            for state in events.values_mut() {
+                state.reload(&arrival);
+            }
             let mut inner = store.lock();
             inner.events = events;
             inner.stored = stored;

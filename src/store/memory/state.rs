@@ -150,6 +150,17 @@ impl EventState {
         false
     }
 
+    /// Another process took this state over from its own file, a second old
+    /// at most: a recovery that needs nobody's memory but this.
+    pub(crate) fn reload(&mut self, arrival: &Arrival<'_>) {
+        arrival.run.clone_into(&mut self.meta.run);
+        self.meta.raw = arrival.raw;
+        self.begin_recovery(Cause::Run, arrival.raw);
+        if let Some(recovery) = &mut self.meta.recovery {
+            recovery.remembered = true;
+        }
+    }
+
     fn begin_recovery(&mut self, cause: Cause, raw: u64) {
         let meta = &mut self.meta;
         let now = meta.time.0;

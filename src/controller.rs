@@ -1,0 +1,505 @@
+//! The loop of an event: measure, decide the gate, plan admissions, move the
+//! watermark, publish to the request path. It runs on every gateway, without
+//! a leader: one of them wins each step, the others see that and go on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, Gauge};
+use tracing::{error, info, warn};
+
+use crate::ledger::{Ledger, View};
+use crate::metrics::{self as names, Metrics};
+use crate::room::admission::{self, Measured, Plan};
+use crate::room::estimate::History;
+use crate::room::gate::{self, Gate, Load, Next, Reading, Signal};
+use crate::room::snapshot::{Report, Snapshot};
+use crate::store::{Ask, Fence, Reply, Shadow, Step, Stepped, Store, StoreError};
+
+/// The time between two passes, before jitter.
+pub const PASS: Duration = Duration::from_millis(500);
+
+/// Touches and beats go to the store at least this often.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// The most sessions or pages in one call.
+const PART: usize = 64;
+
+/// What the controllers of all events share.
+pub struct Bench {
+    /// The store.
+    pub store: Store,
+    /// This gateway's name.
+    pub gateway: String,
+    /// The signing keys that this gateway knows.
+    pub keys: Vec<String>,
+    /// The hash of the configuration.
+    pub config: String,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// One event's loop.
+pub struct Controller {
+    bench: Arc<Bench>,
+    ledger: Arc<Ledger>,
+    history: History,
+    gauges: Gauges,
+    /// The recovery that this gateway has pushed its memory for.
+    pushed: u64,
+    /// The recoveries already counted.
+    recoveries: Option<u64>,
+    /// Whether the settings are to be written to the store.
+    configure: bool,
+    refreshed: usize,
+    beaten_ms: u64,
+    failing: bool,
+}
+
+impl Controller {
+    /// A loop that has not looked yet.
+    #[must_use]
+    pub fn new(bench: Arc<Bench>, ledger: Arc<Ledger>) -> Self {
+        Self {
+            gauges: Gauges::new(&bench.metrics, ledger.id.as_str()),
+            bench,
+            ledger,
+            history: History::default(),
+            pushed: 0,
+            recoveries: None,
+            configure: true,
+            refreshed: 0,
+            beaten_ms: 0,
+            failing: false,
+        }
+    }
+
+    /// Passes until dropped.
+    pub async fn run(mut self) {
+        loop {
+            self.pass().await;
+            let jitter = 0.8 + 0.4 * rand::random::<f64>();
+            let token = tokio::time::timeout(PASS.mul_f64(jitter), self.ledger.doubt.notified());
+            if token.await.is_ok() {
+                self.push(true).await;
+            }
+        }
+    }
+
+    /// One pass (DESIGN §6.3).
+    pub async fn pass(&mut self) {
+        let ask = self.ask();
+        match self.bench.store.snapshot(&self.ledger.id, &ask).await {
+            Ok(Reply::Done(snapshot)) => {
+                self.recovered();
+                self.decide(snapshot).await;
+            }
+            Ok(Reply::Recovering | Reply::Absent) => {
+                self.recovered();
+                self.push(false).await;
+            }
+            Err(fault) => self.failed(&fault),
+        }
+        self.tell().await;
+    }
+
+    fn recovered(&mut self) {
+        if self.failing {
+            info!(event = %self.ledger.id, "the store answers again");
+        }
+        self.failing = false;
+        self.gauges.store_up.set(1.0);
+    }
+
+    fn failed(&mut self, fault: &StoreError) {
+        if !self.failing {
+            error!(event = %self.ledger.id, %fault, "the store is away; visitors keep their places, nobody new is admitted");
+        }
+        self.failing = true;
+        self.gauges.store_up.set(0.0);
+        self.gauges.store_failures.increment(1);
+        if let Some(view) = self.ledger.view()
+            && view.store_up
+        {
+            self.ledger.publish(view.stale());
+        }
+    }
+
+    fn ask(&mut self) -> Ask {
+        let settings = self.ledger.settings.load();
+        let view = self.ledger.view();
+        let (front, refresh, ended_since) = match view.as_deref() {
+            None => (Vec::new(), Vec::new(), crate::room::time::Timestamp(0)),
+            Some(view) => {
+                let snapshot = &view.snapshot;
+                let (front, behind) = pages_to_read(snapshot);
+                let refresh = next_of(&behind, &mut self.refreshed);
+                let since = snapshot.now().minus(Duration::from_secs(5));
+                (front, refresh, since)
+            }
+        };
+        Ask {
+            gateway: self.bench.gateway.clone(),
+            report: Report {
+                keys: self.bench.keys.clone(),
+                config: self.bench.config.clone(),
+                load: self
+                    .ledger
+                    .load
+                    .report(self.ledger.monotonic_ms(), settings.queue_when.window),
+            },
+            front,
+            refresh,
+            ended_since,
+        }
+    }
+
+    /// The store answered: heal it if it forgot, else make the next move.
+    async fn decide(&mut self, snapshot: Snapshot) {
+        self.count_recoveries(&snapshot);
+        if self.has_forgotten(&snapshot) && snapshot.meta.recovery.is_none() {
+            // The next pass sees the recovery that this begins.
+            return self.push(false).await;
+        }
+        if let Some(recovery) = snapshot.meta.recovery
+            && self.pushed < recovery.id
+        {
+            self.push(false).await;
+            self.pushed = recovery.id;
+        }
+        self.settle_rules(&snapshot).await;
+        self.ledger.sessions.note_ended(&snapshot.ended);
+        self.ledger
+            .heard
+            .turn(snapshot.meta.window, snapshot.meta.floor());
+        self.gauges.expired.increment(snapshot.expired);
+
+        let settings = self.ledger.settings.load_full();
+        let load = Load::sum(
+            snapshot.present().map(|row| &row.report.load),
+            settings.queue_when.min_requests,
+        );
+        let readings = gate::readings(&load, snapshot.sessions, &settings.queue_when);
+        self.history.record(&snapshot);
+        let rates = self.history.rates();
+        let next = gate::next(
+            snapshot.meta.gate,
+            snapshot.meta.calm_since,
+            &readings,
+            &settings.queue_when,
+            snapshot.now(),
+        );
+        let measured = Measured {
+            pressure: gate::pressure(&readings),
+            release_ratio: settings.queue_when.release_ratio,
+            sessions_threshold: settings.queue_when.sessions,
+            arrivals_threshold: settings.queue_when.arrivals_per_second,
+            begun_per_second: rates.begun,
+            closed_per_second: rates.closed,
+        };
+        let plan = admission::plan(&snapshot, next.gate, &measured);
+        let view = View::new(snapshot, self.ledger.monotonic_ms(), rates, readings);
+        if view.snapshot.meta.recovery.is_none() {
+            self.step(&view, next, plan).await;
+        }
+        self.gauges.show(&view);
+        self.ledger.publish(view);
+    }
+
+    /// Whether the store knows less than this gateway does.
+    fn has_forgotten(&self, snapshot: &Snapshot) -> bool {
+        self.ledger.view().is_some_and(|view| {
+            let known = &view.snapshot.meta;
+            known.born != snapshot.meta.born || known.seq > snapshot.meta.seq
+        })
+    }
+
+    fn count_recoveries(&mut self, snapshot: &Snapshot) {
+        let seen = snapshot.meta.recoveries;
+        if let Some(recovery) = &snapshot.meta.recovery
+            && self.recoveries != Some(seen)
+        {
+            let cause = recovery.cause.word();
+            warn!(event = %self.ledger.id, cause, "recovery: nobody is admitted and nothing expires until what gateways and visitors remember is back");
+            self.bench
+                .metrics
+                .counter(&names::STORE_RECOVERIES, &[("cause", cause)])
+                .increment(1);
+        }
+        self.recoveries = Some(seen);
+    }
+
+    /// The gateway configured last is obeyed; all read the store.
+    async fn settle_rules(&mut self, snapshot: &Snapshot) {
+        let rules = self.ledger.rules();
+        if !self.configure {
+            self.configure = self.ledger.rules_changed();
+        }
+        if !self.configure {
+            return;
+        }
+        if snapshot.meta.rules == rules {
+            self.configure = false;
+            return;
+        }
+        let written = self
+            .bench
+            .store
+            .configure(&self.ledger.id, snapshot.meta.cfgver, &rules);
+        if let Ok(Reply::Done(_)) = written.await {
+            info!(event = %self.ledger.id, limit = ?rules.limit, mode = rules.mode.word(), "settings are in force");
+            self.configure = false;
+        }
+    }
+
+    async fn step(&mut self, view: &View, next: Next, plan: Plan) {
+        let meta = &view.snapshot.meta;
+        let calls = plan.offers.len();
+        let step = Step {
+            fence: Fence {
+                born: meta.born,
+                run: meta.run.clone(),
+                seq: meta.seq,
+            },
+            gate: next.gate,
+            calm_since: next.calm_since,
+            to: plan.to,
+            offers: plan.offers,
+            pace: plan.pace,
+            show: plan.show,
+            sweep: next_of(&view.snapshot.pages, &mut self.refreshed),
+        };
+        match self.bench.store.step(&self.ledger.id, &step).await {
+            Ok(Reply::Done(Stepped::Done { lapsed, expired })) => {
+                self.history.called(calls);
+                self.gauges.abandoned.increment(lapsed);
+                self.gauges.expired.increment(expired);
+                if meta.gate != next.gate {
+                    self.moved(next);
+                }
+            }
+            Ok(Reply::Done(Stepped::LostRace)) => self.gauges.lost_races.increment(1),
+            Ok(Reply::Recovering | Reply::Absent) => {}
+            Err(fault) => self.failed(&fault),
+        }
+    }
+
+    fn moved(&self, next: Next) {
+        let signal = next.closed_by.map_or("calm", Signal::word);
+        let to = next.gate.word();
+        info!(event = %self.ledger.id, to, signal, "the gate moves");
+        let labels = [
+            ("event", self.ledger.id.as_str()),
+            ("to", to),
+            ("signal", signal),
+        ];
+        self.bench
+            .metrics
+            .counter(&names::GATE_TRANSITIONS, &labels)
+            .increment(1);
+    }
+
+    /// Pushes what this gateway remembers.
+    async fn push(&mut self, token: bool) {
+        let newborn = rand::random::<u64>() >> 11;
+        let parts = self.ledger.shadows(&self.bench.gateway, newborn, token);
+        for part in &parts {
+            match self.bench.store.restore(&self.ledger.id, part).await {
+                Ok(restored) => self.count_restored(part, restored.sessions),
+                Err(fault) => return self.failed(&fault),
+            }
+        }
+    }
+
+    fn count_restored(&self, part: &Shadow, sessions: u64) {
+        if part.born.is_none() {
+            return;
+        }
+        let tickets: u64 = part
+            .live
+            .iter()
+            .map(|(_, bits)| bits.count(0, crate::room::pages::PAGE_NUMBERS))
+            .sum();
+        for (what, count) in [("sessions", sessions), ("tickets", tickets)] {
+            self.bench
+                .metrics
+                .counter(&names::RESTORED, &[("what", what)])
+                .increment(count);
+        }
+    }
+
+    /// Tells the store who was heard from: touches each pass, beats each few
+    /// seconds.
+    async fn tell(&mut self) {
+        let now_ms = self.ledger.monotonic_ms();
+        let beat = BEAT.min(self.ledger.window() / 10);
+        if now_ms >= self.beaten_ms + crate::room::time::millis(beat) {
+            self.beaten_ms = now_ms;
+            let idle = self.ledger.settings.load().session_idle;
+            self.ledger.sessions.sweep(self.ledger.now(), idle);
+            self.beat().await;
+        }
+        self.touch().await;
+    }
+
+    async fn beat(&self) {
+        let untold = self.ledger.heard.take_untold();
+        for part in untold.chunks(PART) {
+            let told = self.bench.store.beat(&self.ledger.id, part).await;
+            if !matches!(told, Ok(Reply::Done(()))) {
+                self.ledger.heard.put_back(part);
+            }
+        }
+    }
+
+    async fn touch(&self) {
+        let due = self.ledger.sessions.take_due();
+        let idle = self.ledger.settings.load().session_idle;
+        for part in due.chunks(PART) {
+            let touches: Vec<_> = part.iter().map(|(_, touch)| *touch).collect();
+            let answer = self.bench.store.touch(&self.ledger.id, &touches).await;
+            let Ok(Reply::Done(extended)) = answer else {
+                for (stay, _) in part {
+                    self.ledger.sessions.hear(stay, self.ledger.now());
+                }
+                continue;
+            };
+            let now = self.ledger.now();
+            for ((stay, _), expires) in part.iter().zip(extended) {
+                match expires {
+                    Some(expires) => stay.acknowledge(expires, now, idle),
+                    None => stay.end(now),
+                }
+            }
+        }
+    }
+}
+
+/// The pages to read whole, from the watermark on, and those behind them.
+fn pages_to_read(snapshot: &Snapshot) -> (Vec<u64>, Vec<u64>) {
+    let meta = &snapshot.meta;
+    if meta.called == meta.issued && snapshot.pages.is_empty() {
+        return (vec![meta.issued.page()], Vec::new());
+    }
+    let mut ahead: Vec<u64> = snapshot
+        .pages
+        .iter()
+        .copied()
+        .filter(|page| *page >= meta.called.page())
+        .collect();
+    // The next number may open a page that this snapshot does not know.
+    if !ahead.contains(&meta.issued.page()) {
+        ahead.push(meta.issued.page());
+    }
+    let behind = ahead.split_off(ahead.len().min(2));
+    (ahead, behind)
+}
+
+/// The next few of a list, round robin.
+fn next_of(list: &[u64], at: &mut usize) -> Vec<u64> {
+    const TAKEN: usize = 4;
+    if list.is_empty() {
+        return Vec::new();
+    }
+    let from = *at % list.len();
+    *at = at.wrapping_add(TAKEN);
+    list.iter()
+        .cycle()
+        .skip(from)
+        .take(TAKEN.min(list.len()))
+        .copied()
+        .collect()
+}
+
+/// The metrics that a controller sets.
+struct Gauges {
+    gates: [(Gate, Gauge); 3],
+    signals: Vec<(Signal, [Gauge; 3])>,
+    sessions: Gauge,
+    limit: Gauge,
+    waiting: Gauge,
+    called: Gauge,
+    pace: Gauge,
+    estimate: Gauge,
+    store_up: Gauge,
+    gateways: Gauge,
+    success: Gauge,
+    abandoned: Counter,
+    expired: Counter,
+    lost_races: Counter,
+    store_failures: Counter,
+}
+
+impl Gauges {
+    fn new(metrics: &Metrics, event: &str) -> Self {
+        let of = [("event", event)];
+        let signal = |name, signal: Signal| {
+            metrics.gauge(name, &[("event", event), ("signal", signal.word())])
+        };
+        Self {
+            gates: Gate::ALL.map(|gate| {
+                let labels = [("event", event), ("state", gate.word())];
+                (gate, metrics.gauge(&names::EVENT_GATE_STATE, &labels))
+            }),
+            signals: Signal::ALL
+                .into_iter()
+                .map(|which| {
+                    let gauges = [
+                        signal(&names::EVENT_LOAD, which),
+                        signal(&names::EVENT_THRESHOLD, which),
+                        signal(&names::EVENT_PRESSURE, which),
+                    ];
+                    (which, gauges)
+                })
+                .collect(),
+            sessions: metrics.gauge(&names::EVENT_SESSIONS, &of),
+            limit: metrics.gauge(&names::EVENT_SESSIONS_LIMIT, &of),
+            waiting: metrics.gauge(&names::EVENT_WAITING_VISITORS, &of),
+            called: metrics.gauge(&names::EVENT_CALLED_NUMBER, &of),
+            pace: metrics.gauge(&names::EVENT_PACE, &of),
+            estimate: metrics.gauge(&names::EVENT_ESTIMATE_SECONDS, &of),
+            store_up: metrics.gauge(&names::STORE_UP, &[]),
+            gateways: metrics.gauge(&names::GATEWAYS, &[]),
+            success: metrics.gauge(&names::CONTROLLER_LAST_SUCCESS, &[]),
+            abandoned: metrics.counter(&names::TICKETS_ABANDONED, &of),
+            expired: metrics.counter(
+                &names::SESSIONS_ENDED,
+                &[("event", event), ("reason", "expired")],
+            ),
+            lost_races: metrics.counter(&names::LOST_RACES, &of),
+            store_failures: metrics.counter(&names::STORE_FAILURES, &[("operation", "controller")]),
+        }
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "gauges are floating point; numbers have 53 bits"
+    )]
+    fn show(&self, view: &View) {
+        let meta = &view.snapshot.meta;
+        for (gate, gauge) in &self.gates {
+            gauge.set(f64::from(u8::from(*gate == meta.gate())));
+        }
+        for (signal, [load, threshold, pressure]) in &self.signals {
+            let reading = view.readings.iter().find(|r| r.signal == *signal);
+            load.set(reading.and_then(|r| r.value).unwrap_or(f64::NAN));
+            threshold.set(reading.and_then(|r| r.threshold).unwrap_or(f64::NAN));
+            pressure.set(reading.and_then(Reading::pressure).unwrap_or(0.0));
+        }
+        self.sessions.set(view.snapshot.sessions as f64);
+        self.limit
+            .set(meta.rules.limit.map_or(f64::INFINITY, |limit| limit as f64));
+        self.waiting.set(view.waiting() as f64);
+        self.called.set(meta.called.0 as f64);
+        self.pace.set(meta.pace.unwrap_or(f64::INFINITY));
+        let estimate = if view.is_busy() {
+            view.wait(view.waiting() + 1)
+                .map_or(f64::NAN, |wait| wait.seconds)
+        } else {
+            0.0
+        };
+        self.estimate.set(estimate);
+        self.gateways.set(view.snapshot.present().count() as f64);
+        self.success.set(view.snapshot.unix_seconds as f64);
+    }
+}

@@ -1,0 +1,294 @@
+//! What this gateway knows of each event, shared by all of its threads: the
+//! last snapshot, the sessions and tickets it heard from, and the desk that
+//! asks the store.
+//!
+//! The request path reads here and waits for nothing; the controller writes.
+//! It is also the gateway's memory from which a store that lost everything is
+//! rebuilt.
+
+pub mod desk;
+mod sessions;
+mod tickets;
+mod view;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::Notify;
+
+pub use sessions::{Sessions, Stay};
+pub use tickets::Heard;
+pub use view::View;
+
+use crate::clock::Clock;
+use crate::load::Meter;
+use crate::room::decision::Standing;
+use crate::room::event::{EventId, EventSettings, Mode};
+use crate::room::gate::Gate;
+use crate::room::snapshot::Rules;
+use crate::room::ticket::Number;
+use crate::room::time::{Timestamp, millis};
+use crate::store::{Shadow, Store};
+use desk::Desk;
+
+/// One event, as this gateway knows it.
+pub struct Ledger {
+    /// Which event.
+    pub id: EventId,
+    /// Its effective settings.
+    pub settings: ArcSwap<EventSettings>,
+    /// What the origin bears for it.
+    pub load: Arc<Meter>,
+    /// The sessions heard from.
+    pub sessions: Sessions,
+    /// The tickets heard from.
+    pub heard: Heard,
+    /// Where the store is asked.
+    pub desk: Desk,
+    /// Rung when a valid token is older than all that the store knows.
+    pub doubt: Notify,
+    clock: Clock,
+    view: ArcSwapOption<View>,
+    self_numbered: AtomicU64,
+    rules_changed: AtomicBool,
+}
+
+impl Ledger {
+    /// A ledger that knows nothing yet. The desk's tasks run on the present
+    /// runtime.
+    #[must_use]
+    pub fn open(settings: EventSettings, store: &Store, gateway: &str, clock: Clock) -> Arc<Self> {
+        let id = settings.id.clone();
+        Arc::new(Self {
+            desk: Desk::open(store.clone(), id.clone(), gateway.to_owned()),
+            id,
+            settings: ArcSwap::from_pointee(settings),
+            load: Arc::default(),
+            sessions: Sessions::default(),
+            heard: Heard::default(),
+            doubt: Notify::new(),
+            clock,
+            view: ArcSwapOption::empty(),
+            self_numbered: AtomicU64::new(0),
+            rules_changed: AtomicBool::new(false),
+        })
+    }
+
+    /// The last look at the store; `None` before the first.
+    #[must_use]
+    pub fn view(&self) -> Option<Arc<View>> {
+        self.view.load_full()
+    }
+
+    /// Publishes a look at the store to the request path.
+    pub fn publish(&self, view: View) {
+        self.view.store(Some(Arc::new(view)));
+    }
+
+    /// Milliseconds on this gateway's own clock, for load and intervals.
+    #[must_use]
+    pub fn monotonic_ms(&self) -> u64 {
+        self.clock.monotonic_ms()
+    }
+
+    /// The store's running time, as far as it can be known here: it stands
+    /// still when the store is silent, so no pass lapses by an outage.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.view.load().as_ref().map_or_else(
+            || Timestamp(self.clock.unix_ms()),
+            |view| view.now(self.clock.monotonic_ms()),
+        )
+    }
+
+    /// The store's wall clock in Unix seconds, as far as it can be known here.
+    #[must_use]
+    pub fn unix_seconds(&self) -> u64 {
+        self.view.load().as_ref().map_or_else(
+            || self.clock.unix_ms() / 1000,
+            |view| view.unix_seconds(self.clock.monotonic_ms()),
+        )
+    }
+
+    /// Whether this event can ever queue anybody: without a limit, a rate, a
+    /// threshold or an order it only measures.
+    #[must_use]
+    pub fn can_queue(&self) -> bool {
+        let settings = self.settings.load();
+        let when = &settings.queue_when;
+        let thresholds = [
+            when.sessions.is_some(),
+            when.arrivals_per_second.is_some(),
+            when.requests_per_second.is_some(),
+            when.in_flight.is_some(),
+            when.latency_p95.is_some(),
+            when.failure_ratio.is_some(),
+        ];
+        settings.mode != Mode::Auto
+            || settings.limit.is_some()
+            || settings.admit_per_second.is_some()
+            || thresholds.contains(&true)
+    }
+
+    /// How the event stands towards newcomers. An order of the operator's
+    /// holds also while the store is away.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let settings = self.settings.load();
+        let view = self.view.load();
+        let (gate, busy) = match (settings.mode, view.as_ref()) {
+            (Mode::Closed, _) => (Gate::Closed, true),
+            (Mode::Off | Mode::Shadow, _) => (Gate::Open, false),
+            (Mode::Queue | Mode::Pause, _) => (Gate::Queueing, true),
+            (Mode::Auto, Some(view)) => (view.snapshot.meta.gate(), view.is_busy()),
+            (Mode::Auto, None) => (Gate::Open, self.can_queue()),
+        };
+        let unreachable = !view.as_ref().is_some_and(|view| view.store_up);
+        Standing {
+            mode: settings.mode,
+            gate,
+            busy: busy || (unreachable && gate == Gate::Open && self.can_queue()),
+            crawlers: settings.crawlers,
+        }
+    }
+
+    /// A number of this gateway's own, for the time the store is away.
+    /// `None` when this second's 4,096 are used up.
+    #[must_use]
+    pub fn number_without_store(&self) -> Option<Number> {
+        let slot = self.view.load().as_ref().map_or(0, |v| v.snapshot.slot);
+        let second = self.unix_seconds();
+        // The counter's upper bits hold the second that it counts in.
+        let counter = self
+            .self_numbered
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| {
+                Some(if before >> 16 == second & 0xffff_ffff {
+                    before + 1
+                } else {
+                    (second & 0xffff_ffff) << 16
+                })
+            })
+            .unwrap_or_default();
+        let counter = if counter >> 16 == second & 0xffff_ffff {
+            (counter & 0xffff) + 1
+        } else {
+            0
+        };
+        Number::by_gateway(second, slot, counter)
+    }
+
+    /// Puts other settings in force.
+    pub fn change(&self, settings: EventSettings) {
+        if **self.settings.load() != settings {
+            self.settings.store(Arc::new(settings));
+            self.rules_changed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the settings changed since this was last asked.
+    #[must_use]
+    pub fn rules_changed(&self) -> bool {
+        self.rules_changed.swap(false, Ordering::AcqRel)
+    }
+
+    /// What the store is to guard, from the settings.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        let settings = self.settings.load();
+        Rules {
+            mode: settings.mode,
+            limit: settings.limit,
+            admit_per_second: settings.admit_per_second,
+            session_idle_ms: millis(settings.session_idle),
+            session_max_ms: millis(settings.session_max),
+            window_ms: millis(settings.ticket_idle) / 2,
+        }
+    }
+
+    /// The window of liveness.
+    #[must_use]
+    pub fn window(&self) -> Duration {
+        self.settings.load().ticket_idle / 2
+    }
+
+    /// What this gateway remembers, in parts of at most 64 pages.
+    #[must_use]
+    pub fn shadows(&self, gateway: &str, newborn: u64, token: bool) -> Vec<Shadow> {
+        let view = self.view.load();
+        let mut first = Shadow {
+            gateway: gateway.to_owned(),
+            newborn,
+            rules: Some(self.rules()),
+            token,
+            ..Shadow::default()
+        };
+        if let Some(view) = view.as_ref() {
+            view.remember(&mut first, self.clock.monotonic_ms());
+            first.peers.retain(|peer| peer != gateway);
+        }
+        first.ended = self.sessions.ended();
+        let mut sessions = self.sessions.living(self.now());
+        let (mut live, mut spent) = self.heard.memory();
+        let mut parts = Vec::new();
+        loop {
+            let mut part = if parts.is_empty() {
+                first.clone()
+            } else {
+                Shadow {
+                    ended: Vec::new(),
+                    ..first.clone()
+                }
+            };
+            part.live = live.split_off(live.len().saturating_sub(32));
+            part.spent = spent.split_off(spent.len().saturating_sub(32));
+            part.sessions = sessions.split_off(sessions.len().saturating_sub(1_000));
+            part.complete = live.is_empty() && spent.is_empty() && sessions.is_empty();
+            let last = part.complete;
+            parts.push(part);
+            if last {
+                return parts;
+            }
+        }
+    }
+}
+
+/// All events of this gateway.
+#[derive(Default)]
+pub struct Ledgers {
+    by_id: HashMap<EventId, Arc<Ledger>>,
+    order: Vec<Arc<Ledger>>,
+}
+
+impl Ledgers {
+    /// The events in the order in which requests are matched against them.
+    #[must_use]
+    pub fn new(order: Vec<Arc<Ledger>>) -> Self {
+        Self {
+            by_id: order
+                .iter()
+                .map(|ledger| (ledger.id.clone(), Arc::clone(ledger)))
+                .collect(),
+            order,
+        }
+    }
+
+    /// The event of this id.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&Arc<Ledger>> {
+        self.by_id.get(id)
+    }
+
+    /// The event at this place of the order.
+    #[must_use]
+    pub fn at(&self, index: usize) -> Option<&Arc<Ledger>> {
+        self.order.get(index)
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Ledger>> {
+        self.order.iter()
+    }
+}

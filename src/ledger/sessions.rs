@@ -1,0 +1,293 @@
+//! The sessions that this gateway heard from: what the store acknowledged for
+//! each, and which have to be touched.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::room::ticket::SessionKey;
+use crate::room::time::{Timestamp, millis};
+use crate::store::Touch;
+
+/// After `complete` a pass still serves what belongs to the last page.
+pub const AFTERGLOW: Duration = Duration::from_secs(30);
+
+/// One session, as this gateway knows it. The hot path holds it by `Arc` and
+/// reads atomics.
+#[derive(Debug)]
+pub struct Stay {
+    /// Its key.
+    pub session: SessionKey,
+    /// When it began, store time in milliseconds.
+    begun: AtomicU64,
+    /// The latest expiry that the store acknowledged, store milliseconds.
+    acknowledged: AtomicU64,
+    /// When a touch is due, store milliseconds.
+    touch_due: AtomicU64,
+    queued: AtomicBool,
+    /// Bodies and tunnels in flight.
+    in_use: AtomicU32,
+    /// When it ended, store milliseconds; 0: it has not.
+    ended: AtomicU64,
+}
+
+impl Stay {
+    fn new(session: SessionKey, begun: Timestamp, acknowledged: Timestamp) -> Self {
+        Self {
+            session,
+            begun: AtomicU64::new(begun.0),
+            acknowledged: AtomicU64::new(acknowledged.0),
+            touch_due: AtomicU64::new(0),
+            queued: AtomicBool::new(false),
+            in_use: AtomicU32::new(0),
+            ended: AtomicU64::new(0),
+        }
+    }
+
+    /// When the session began.
+    #[must_use]
+    pub fn begun(&self) -> Timestamp {
+        Timestamp(self.begun.load(Ordering::Relaxed))
+    }
+
+    /// The latest expiry that the store acknowledged.
+    #[must_use]
+    pub fn acknowledged(&self) -> Timestamp {
+        Timestamp(self.acknowledged.load(Ordering::Acquire))
+    }
+
+    /// When it ended, if it has.
+    #[must_use]
+    pub fn ended(&self) -> Option<Timestamp> {
+        match self.ended.load(Ordering::Acquire) {
+            0 => None,
+            at => Some(Timestamp(at)),
+        }
+    }
+
+    /// Marks the session as ended.
+    pub fn end(&self, at: Timestamp) {
+        let _ = self
+            .ended
+            .compare_exchange(0, at.0.max(1), Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Takes note of an expiry that the store acknowledged; the next touch is
+    /// due when a quarter of `idle` has passed.
+    pub fn acknowledge(&self, expires: Timestamp, now: Timestamp, idle: Duration) {
+        self.acknowledged.fetch_max(expires.0, Ordering::AcqRel);
+        self.touch_due
+            .store(now.plus(idle / 4).0, Ordering::Relaxed);
+    }
+
+    /// Keeps the session touched while a body or a tunnel is in flight.
+    #[must_use]
+    pub fn hold(self: &Arc<Self>) -> InUse {
+        self.in_use.fetch_add(1, Ordering::Relaxed);
+        InUse(Arc::clone(self))
+    }
+}
+
+/// A body or a tunnel of a session in flight.
+#[derive(Debug)]
+pub struct InUse(Arc<Stay>);
+
+impl InUse {
+    /// The session.
+    #[must_use]
+    pub fn stay(&self) -> &Arc<Stay> {
+        &self.0
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.in_use.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+const SHARDS: usize = 32;
+
+/// All sessions heard from, and those that ended.
+#[derive(Debug)]
+pub struct Sessions {
+    shards: [Mutex<HashMap<SessionKey, Arc<Stay>>>; SHARDS],
+    due: Mutex<Vec<Arc<Stay>>>,
+    ended: Mutex<HashMap<SessionKey, Timestamp>>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            due: Mutex::default(),
+            ended: Mutex::default(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Sessions {
+    fn shard(&self, session: SessionKey) -> &Mutex<HashMap<SessionKey, Arc<Stay>>> {
+        let [first, ..] = session.0;
+        let [fallback, ..] = &self.shards;
+        self.shards
+            .get(usize::from(first) % SHARDS)
+            .unwrap_or(fallback)
+    }
+
+    /// The session of a pass. One not heard from before is taken at the
+    /// pass's word: its `until` was acknowledged when it was signed.
+    #[must_use]
+    pub fn stay(&self, session: SessionKey, begun: Timestamp, until: Timestamp) -> Arc<Stay> {
+        let stay = Arc::clone(
+            lock(self.shard(session))
+                .entry(session)
+                .or_insert_with(|| Arc::new(Stay::new(session, begun, until))),
+        );
+        if stay.ended().is_none()
+            && let Some(at) = lock(&self.ended).get(&session)
+        {
+            stay.end(*at);
+        }
+        stay.acknowledged.fetch_max(until.0, Ordering::AcqRel);
+        stay
+    }
+
+    /// The session was heard from: queues a touch when one is due.
+    pub fn hear(&self, stay: &Arc<Stay>, now: Timestamp) {
+        if now.0 >= stay.touch_due.load(Ordering::Relaxed)
+            && !stay.queued.swap(true, Ordering::AcqRel)
+        {
+            lock(&self.due).push(Arc::clone(stay));
+        }
+    }
+
+    /// The sessions to be touched now, and those that are in use.
+    #[must_use]
+    pub fn take_due(&self) -> Vec<(Arc<Stay>, Touch)> {
+        let due = std::mem::take(&mut *lock(&self.due));
+        due.into_iter()
+            .map(|stay| {
+                stay.queued.store(false, Ordering::Release);
+                let touch = Touch {
+                    session: stay.session,
+                    begun: stay.begun(),
+                    until: stay.acknowledged(),
+                };
+                (stay, touch)
+            })
+            .collect()
+    }
+
+    /// Takes note of ended sessions.
+    pub fn note_ended(&self, ended: &[(SessionKey, Timestamp)]) {
+        for (session, at) in ended {
+            lock(&self.ended).entry(*session).or_insert(*at);
+            if let Some(stay) = lock(self.shard(*session)).get(session) {
+                stay.end(*at);
+            }
+        }
+    }
+
+    /// Sessions that ended, for the store that has forgotten.
+    #[must_use]
+    pub fn ended(&self) -> Vec<(SessionKey, Timestamp)> {
+        lock(&self.ended).iter().map(|(k, at)| (*k, *at)).collect()
+    }
+
+    /// Sessions that live, with what was acknowledged for each.
+    #[must_use]
+    pub fn living(&self, now: Timestamp) -> Vec<(SessionKey, Timestamp)> {
+        let mut living = Vec::new();
+        for shard in &self.shards {
+            living.extend(
+                lock(shard)
+                    .values()
+                    .filter(|stay| stay.ended().is_none() && stay.acknowledged() > now)
+                    .map(|stay| (stay.session, stay.acknowledged())),
+            );
+        }
+        living
+    }
+
+    /// Housekeeping, every few seconds: what is in use is heard from, what is
+    /// over is forgotten.
+    pub fn sweep(&self, now: Timestamp, idle: Duration) {
+        let keep = millis(idle);
+        let mut in_use = Vec::new();
+        for shard in &self.shards {
+            lock(shard).retain(|_, stay| {
+                let used = stay.in_use.load(Ordering::Relaxed) > 0;
+                if used && stay.ended().is_none() {
+                    in_use.push(Arc::clone(stay));
+                }
+                used || stay.acknowledged().0.saturating_add(keep) > now.0
+            });
+        }
+        for stay in in_use {
+            self.hear(&stay, now);
+        }
+        lock(&self.ended).retain(|_, at| at.0.saturating_add(2 * keep) > now.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(600);
+
+    fn key(byte: u8) -> SessionKey {
+        SessionKey([byte; 16])
+    }
+
+    #[test]
+    fn a_session_is_touched_at_once_and_then_each_quarter_of_its_idle_time() {
+        let sessions = Sessions::default();
+        let stay = sessions.stay(key(1), Timestamp(0), Timestamp(30_000));
+        sessions.hear(&stay, Timestamp(1_000));
+        sessions.hear(&stay, Timestamp(1_001));
+        assert_eq!(sessions.take_due().len(), 1);
+        stay.acknowledge(Timestamp(601_000), Timestamp(1_000), IDLE);
+        sessions.hear(&stay, Timestamp(150_999));
+        assert_eq!(sessions.take_due().len(), 0);
+        sessions.hear(&stay, Timestamp(151_000));
+        assert_eq!(sessions.take_due().len(), 1);
+    }
+
+    #[test]
+    fn a_long_download_keeps_its_session_touched() {
+        let sessions = Sessions::default();
+        let stay = sessions.stay(key(1), Timestamp(0), Timestamp(600_000));
+        let download = stay.hold();
+        sessions.sweep(Timestamp(5_000_000), IDLE);
+        assert_eq!(sessions.take_due().len(), 1);
+        drop(download);
+        sessions.sweep(Timestamp(5_000_000), IDLE);
+        assert_eq!(sessions.take_due().len(), 0);
+        assert!(sessions.living(Timestamp(0)).is_empty());
+    }
+
+    #[test]
+    fn a_session_that_ended_elsewhere_is_known_to_have_ended() {
+        let sessions = Sessions::default();
+        let here = sessions.stay(key(1), Timestamp(0), Timestamp(600_000));
+        sessions.note_ended(&[(key(1), Timestamp(7)), (key(2), Timestamp(8))]);
+        assert_eq!(here.ended(), Some(Timestamp(7)));
+        let later = sessions.stay(key(2), Timestamp(0), Timestamp(600_000));
+        assert_eq!(later.ended(), Some(Timestamp(8)));
+    }
+
+    #[test]
+    fn only_what_lives_is_remembered() {
+        let sessions = Sessions::default();
+        let _lapsed = sessions.stay(key(1), Timestamp(0), Timestamp(10));
+        let _living = sessions.stay(key(2), Timestamp(0), Timestamp(50));
+        assert_eq!(sessions.living(Timestamp(20)), [(key(2), Timestamp(50))]);
+    }
+}

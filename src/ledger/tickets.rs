@@ -1,0 +1,193 @@
+//! The tickets that this gateway heard from, as bits: what is still to be
+//! told to the store, and what two windows remember.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::room::pages::{Bits, PAGE_NUMBERS};
+use crate::room::ticket::Number;
+
+/// A page of bits that many threads set at once.
+struct AtomicPage(Box<[AtomicU64]>);
+
+impl AtomicPage {
+    fn new() -> Self {
+        Self((0..PAGE_NUMBERS / 64).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn set(&self, bit: usize) {
+        if let Some(word) = self.0.get(bit / 64) {
+            let mask = 1 << (63 - bit % 64);
+            // Most polls come from tickets heard from already.
+            if word.load(Ordering::Relaxed) & mask == 0 {
+                word.fetch_or(mask, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn bits(&self) -> Bits {
+        Bits::from_words(self.0.iter().map(|word| word.load(Ordering::Relaxed)))
+    }
+}
+
+type Pages = BTreeMap<u64, Arc<AtomicPage>>;
+
+fn memory_of(pages: &Pages) -> Vec<(u64, Bits)> {
+    pages
+        .iter()
+        .map(|(page, bits)| (*page, bits.bits()))
+        .collect()
+}
+
+#[derive(Default)]
+struct Windows {
+    window: u64,
+    now: Pages,
+    before: Pages,
+    untold: Pages,
+}
+
+/// The tickets heard from.
+#[derive(Default)]
+pub struct Heard {
+    windows: RwLock<Windows>,
+    spent: Mutex<BTreeMap<u64, Bits>>,
+}
+
+impl Heard {
+    /// A ticket was heard from.
+    pub fn hear(&self, number: Number) {
+        let (page, bit) = (number.page(), number.bit());
+        {
+            let windows = self.windows.read().unwrap_or_else(PoisonError::into_inner);
+            if let (Some(now), Some(untold)) = (windows.now.get(&page), windows.untold.get(&page)) {
+                now.set(bit);
+                untold.set(bit);
+                return;
+            }
+        }
+        let mut windows = self.windows.write().unwrap_or_else(PoisonError::into_inner);
+        let windows = &mut *windows;
+        for pages in [&mut windows.now, &mut windows.untold] {
+            pages
+                .entry(page)
+                .or_insert_with(|| Arc::new(AtomicPage::new()))
+                .set(bit);
+        }
+    }
+
+    /// A number was claimed or given back.
+    pub fn spend(&self, number: Number) {
+        self.spent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(number.page())
+            .or_default()
+            .set(number.bit());
+    }
+
+    /// What the store has not been told yet; it counts as told from here on.
+    #[must_use]
+    pub fn take_untold(&self) -> Vec<(u64, Bits)> {
+        let mut windows = self.windows.write().unwrap_or_else(PoisonError::into_inner);
+        let untold = std::mem::take(&mut windows.untold);
+        drop(windows);
+        memory_of(&untold)
+    }
+
+    /// Telling failed: it is to be told again.
+    pub fn put_back(&self, pages: &[(u64, Bits)]) {
+        for (page, bits) in pages {
+            for bit in bits.ones(0) {
+                self.hear(Number::at(*page, bit));
+            }
+        }
+    }
+
+    /// Follows the store's window, and forgets spent pages below `floor`.
+    pub fn turn(&self, window: u64, floor: Number) {
+        let mut windows = self.windows.write().unwrap_or_else(PoisonError::into_inner);
+        if window != windows.window {
+            let now = std::mem::take(&mut windows.now);
+            windows.before = if window == windows.window + 1 {
+                now
+            } else {
+                // A store begun anew counts its windows anew: nothing heard
+                // lately may be forgotten by that.
+                let mut both = std::mem::take(&mut windows.before);
+                both.extend(now);
+                both
+            };
+            windows.window = window;
+        }
+        drop(windows);
+        self.spent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|page, _| *page >= floor.page());
+    }
+
+    /// Everything remembered: living pages of both windows, and spent ones.
+    #[must_use]
+    #[expect(clippy::type_complexity, reason = "two lists of pages")]
+    pub fn memory(&self) -> (Vec<(u64, Bits)>, Vec<(u64, Bits)>) {
+        let windows = self.windows.read().unwrap_or_else(PoisonError::into_inner);
+        let mut live: BTreeMap<u64, Bits> = BTreeMap::new();
+        for pages in [&windows.before, &windows.now, &windows.untold] {
+            for (page, bits) in memory_of(pages) {
+                live.entry(page).or_default().or(&bits);
+            }
+        }
+        drop(windows);
+        let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = spent.iter().map(|(page, bits)| (*page, bits.clone()));
+        (live.into_iter().collect(), spent.collect())
+    }
+
+    /// Forgets everything: the operator's reset made every place void.
+    pub fn clear(&self) {
+        *self.windows.write().unwrap_or_else(PoisonError::into_inner) = Windows::default();
+        self.spent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_heard_is_told_once_and_remembered_for_two_windows() {
+        let heard = Heard::default();
+        heard.hear(Number(7));
+        heard.hear(Number(70_000));
+        assert_eq!(heard.take_untold().len(), 2);
+        assert_eq!(heard.take_untold().len(), 0);
+        heard.turn(1, Number(0));
+        assert_eq!(heard.memory().0.len(), 2);
+        heard.turn(2, Number(0));
+        assert_eq!(heard.memory().0.len(), 0);
+    }
+
+    #[test]
+    fn what_could_not_be_told_is_told_again() {
+        let heard = Heard::default();
+        heard.hear(Number(7));
+        let untold = heard.take_untold();
+        heard.put_back(&untold);
+        assert_eq!(heard.take_untold(), untold);
+    }
+
+    #[test]
+    fn a_store_that_counts_its_windows_anew_makes_nobody_forgotten() {
+        let heard = Heard::default();
+        heard.turn(40, Number(0));
+        heard.hear(Number(7));
+        heard.turn(0, Number(0));
+        let (live, _) = heard.memory();
+        assert!(live.iter().any(|(page, bits)| *page == 0 && bits.get(7)));
+    }
+}
