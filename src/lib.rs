@@ -9,12 +9,16 @@
 //! - ring 3: [`server`], [`demo`]
 
 pub mod clock;
+pub mod config;
 pub mod controller;
 pub mod ledger;
 pub mod load;
 pub mod metrics;
+pub mod origin;
 pub mod pages;
+pub mod reception;
 pub mod room;
+pub mod server;
 pub mod store;
 pub mod token;
 pub mod visitor;

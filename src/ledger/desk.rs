@@ -140,12 +140,12 @@ where
     for round in 0..TRIES {
         match call().await {
             Ok(Reply::Done(value)) => return Ok(value),
-            Ok(Reply::Recovering) => {}
+            // The first call after a silence finds it out; the next one is answered.
+            Ok(Reply::Recovering) | Err(StoreError::Timeout) => {}
             // The controller is about to bring the event back.
             Ok(Reply::Absent) if round + 1 < TRIES => {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
-            Err(StoreError::Timeout) => {}
             Ok(Reply::Absent) | Err(StoreError::Unavailable(_) | StoreError::Refused(_)) => break,
         }
     }

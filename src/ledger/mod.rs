@@ -6,6 +6,7 @@
 //! It is also the gateway's memory from which a store that lost everything is
 //! rebuilt.
 
+mod counts;
 pub mod desk;
 mod sessions;
 mod tickets;
@@ -19,12 +20,14 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
+pub use counts::Counts;
 pub use sessions::{Sessions, Stay};
 pub use tickets::Heard;
 pub use view::View;
 
 use crate::clock::Clock;
 use crate::load::Meter;
+use crate::metrics::Metrics;
 use crate::room::decision::Standing;
 use crate::room::event::{EventId, EventSettings, Mode};
 use crate::room::gate::Gate;
@@ -48,6 +51,8 @@ pub struct Ledger {
     pub heard: Heard,
     /// Where the store is asked.
     pub desk: Desk,
+    /// What is counted of it.
+    pub counts: Counts,
     /// Rung when a valid token is older than all that the store knows.
     pub doubt: Notify,
     clock: Clock,
@@ -60,9 +65,16 @@ impl Ledger {
     /// A ledger that knows nothing yet. The desk's tasks run on the present
     /// runtime.
     #[must_use]
-    pub fn open(settings: EventSettings, store: &Store, gateway: &str, clock: Clock) -> Arc<Self> {
+    pub fn open(
+        settings: EventSettings,
+        store: &Store,
+        gateway: &str,
+        clock: Clock,
+        metrics: &Metrics,
+    ) -> Arc<Self> {
         let id = settings.id.clone();
         Arc::new(Self {
+            counts: Counts::new(metrics, id.as_str()),
             desk: Desk::open(store.clone(), id.clone(), gateway.to_owned()),
             id,
             settings: ArcSwap::from_pointee(settings),

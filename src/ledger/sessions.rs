@@ -10,9 +10,6 @@ use crate::room::ticket::SessionKey;
 use crate::room::time::{Timestamp, millis};
 use crate::store::Touch;
 
-/// After `complete` a pass still serves what belongs to the last page.
-pub const AFTERGLOW: Duration = Duration::from_secs(30);
-
 /// One session, as this gateway knows it. The hot path holds it by `Arc` and
 /// reads atomics.
 #[derive(Debug)]

@@ -34,6 +34,10 @@ pub struct Ticket {
     pub called: bool,
     /// When the next poll was asked for, store seconds.
     pub next_poll: u64,
+    /// When the visitor took the place, store seconds.
+    pub since: u64,
+    /// The wait that was first estimated, in seconds.
+    pub estimate: Option<u64>,
 }
 
 /// The right to be inside.
@@ -109,6 +113,8 @@ pub(super) struct Claims {
     sid: Option<SessionKey>,
     #[serde(skip_serializing_if = "Option::is_none")]
     beg: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    est: Option<u64>,
 }
 
 impl Claims {
@@ -129,6 +135,7 @@ impl Claims {
             nxt: None,
             sid: None,
             beg: None,
+            est: None,
         }
     }
 
@@ -142,6 +149,8 @@ impl Claims {
                 pos: t.position,
                 cal: Some(t.called),
                 nxt: Some(t.next_poll),
+                beg: Some(t.since),
+                est: t.estimate,
                 ..Self::new("ticket", &t.event, &t.visitor, t.issued_at, t.expires)
             },
             Token::Pass(p) => Self {
@@ -169,7 +178,9 @@ impl Claims {
                 generation: Generation(self.generation?),
                 position: self.pos,
                 called: self.cal?,
-                next_poll: self.nxt.unwrap_or(self.iat),
+                next_poll: self.nxt?,
+                since: self.beg?,
+                estimate: self.est,
                 event: self.evt,
                 scope: self.hst,
                 visitor: self.sub,

@@ -259,6 +259,8 @@ mod tests {
             position: Some(12),
             called: false,
             next_poll: 1_003,
+            since: 1_000,
+            estimate: Some(60),
         })
     }
 

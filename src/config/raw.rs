@@ -1,0 +1,219 @@
+//! What the file says: its keys, their kinds and ranges, and nothing else.
+//!
+//! Every key may be missing here; what that means is decided in `resolve`.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::room::{
+    event::Secret,
+    schema::{Key, Kind, key},
+    settings::{EVENT_KEYS, RawEvent},
+    units,
+};
+
+const MINUTE: u64 = 60_000;
+const HOUR: u64 = 60 * MINUTE;
+
+/// The keys of `gateway.toml`.
+pub const FILE_KEYS: &[Key] = &[
+    key("listen", Kind::Text(100)),
+    key("origin", Kind::Text(500)),
+    key("origin_host", Kind::Text(253)),
+    key("trusted_proxies", Kind::Texts),
+    key("client_address_header", Kind::Text(100)),
+    key("pass_hosts", Kind::Texts),
+    key("forward_token", Kind::Flag),
+    key("state_dir", Kind::Text(4000)),
+    key("drain_delay", Kind::Duration(0, 5 * MINUTE)),
+    key("drain_timeout", Kind::Duration(0, HOUR)),
+    key("timeouts", Kind::Table(TIMEOUT_KEYS)),
+    key("limits", Kind::Table(LIMIT_KEYS)),
+    key("log", Kind::Table(LOG_KEYS)),
+    key("tls", Kind::Table(TLS_KEYS)),
+    key("admin", Kind::Table(ADMIN_KEYS)),
+    key("metrics", Kind::Table(&[key("listen", Kind::Text(100))])),
+    key("api", Kind::Table(API_KEYS)),
+    key("store", Kind::Table(STORE_KEYS)),
+    key(
+        "signing",
+        Kind::Table(&[key("keys", Kind::Tables(NAMED_SECRET_KEYS))]),
+    ),
+    key("event", Kind::Tables(EVENT_KEYS)),
+];
+
+const TIMEOUT_KEYS: &[Key] = &[
+    key("connect", Kind::Duration(10, 5 * MINUTE)),
+    key("first_byte", Kind::Duration(10, HOUR)),
+    key("idle", Kind::Duration(10, HOUR)),
+    key("head", Kind::Duration(10, 5 * MINUTE)),
+    key("tunnel_idle", Kind::Duration(1000, 24 * HOUR)),
+];
+
+const LIMIT_KEYS: &[Key] = &[
+    key("connections", Kind::Count(1, 10_000_000)),
+    key("connections_per_address", Kind::Count(1, 10_000_000)),
+    key("header_bytes", Kind::Size(1 << 10, 1 << 20)),
+];
+
+const LOG_KEYS: &[Key] = &[
+    key("format", Kind::Word(&["auto", "human", "json"])),
+    key(
+        "level",
+        Kind::Word(&["error", "warn", "info", "debug", "trace"]),
+    ),
+    key("access", Kind::Flag),
+];
+
+const TLS_KEYS: &[Key] = &[
+    key("cert_file", Kind::Text(4000)),
+    key("key_file", Kind::Text(4000)),
+];
+
+const ADMIN_KEYS: &[Key] = &[
+    key("listen", Kind::Text(100)),
+    key("token", Kind::Secret),
+    key("token_file", Kind::Secret),
+];
+
+const API_KEYS: &[Key] = &[
+    key("keys", Kind::Tables(NAMED_SECRET_KEYS)),
+    key("cors_origins", Kind::Texts),
+];
+
+const STORE_KEYS: &[Key] = &[
+    key("url", Kind::Secret),
+    key("url_file", Kind::Secret),
+    key("prefix", Kind::Text(64)),
+    key("on_failure", Kind::Word(&["hold", "local", "open"])),
+    key("timeout", Kind::Duration(10, 10_000)),
+];
+
+const NAMED_SECRET_KEYS: &[Key] = &[
+    key("id", Kind::Text(100)),
+    key("secret", Kind::Secret),
+    key("secret_file", Kind::Secret),
+];
+
+/// `gateway.toml` as written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawFile {
+    pub(super) listen: Option<String>,
+    pub(super) origin: Option<String>,
+    pub(super) origin_host: Option<String>,
+    pub(super) trusted_proxies: Option<Vec<String>>,
+    pub(super) client_address_header: Option<String>,
+    pub(super) pass_hosts: Vec<String>,
+    pub(super) forward_token: bool,
+    pub(super) state_dir: Option<String>,
+    #[serde(with = "units::as_optional_text")]
+    pub(super) drain_delay: Option<Duration>,
+    #[serde(with = "units::as_optional_text")]
+    pub(super) drain_timeout: Option<Duration>,
+    pub(super) timeouts: RawTimeouts,
+    pub(super) limits: RawLimits,
+    pub(super) log: RawLog,
+    pub(super) tls: Option<RawTls>,
+    pub(super) admin: RawAdmin,
+    pub(super) metrics: RawMetrics,
+    pub(super) api: RawApi,
+    pub(super) store: RawStore,
+    pub(super) signing: RawSigning,
+    pub(super) event: Vec<RawEvent>,
+}
+
+/// `[timeouts]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTimeouts {
+    #[serde(with = "units::as_optional_text")]
+    pub(super) connect: Option<Duration>,
+    #[serde(with = "units::as_optional_text")]
+    pub(super) first_byte: Option<Duration>,
+    #[serde(with = "units::as_optional_text")]
+    pub(super) idle: Option<Duration>,
+    #[serde(with = "units::as_optional_text")]
+    pub(super) head: Option<Duration>,
+    #[serde(with = "units::as_optional_text")]
+    pub(super) tunnel_idle: Option<Duration>,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLimits {
+    pub(super) connections: Option<u64>,
+    pub(super) connections_per_address: Option<u64>,
+    pub(super) header_bytes: Option<String>,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLog {
+    pub(super) format: Option<super::LogFormat>,
+    pub(super) level: Option<super::LogLevel>,
+    pub(super) access: Option<bool>,
+}
+
+/// `[tls]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTls {
+    pub(super) cert_file: Option<String>,
+    pub(super) key_file: Option<String>,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawAdmin {
+    pub(super) listen: Option<String>,
+    pub(super) token: Option<Secret>,
+    pub(super) token_file: Option<String>,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawMetrics {
+    pub(super) listen: Option<String>,
+}
+
+/// `[api]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawApi {
+    pub(super) keys: Vec<RawNamedSecret>,
+    pub(super) cors_origins: Vec<String>,
+}
+
+/// `[store]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawStore {
+    pub(super) url: Option<Secret>,
+    pub(super) url_file: Option<String>,
+    pub(super) prefix: Option<String>,
+    pub(super) on_failure: Option<super::OnFailure>,
+    #[serde(with = "units::as_optional_text")]
+    pub(super) timeout: Option<Duration>,
+}
+
+/// `[signing]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawSigning {
+    pub(super) keys: Vec<RawNamedSecret>,
+}
+
+/// `{ id, secret }` or `{ id, secret_file }`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawNamedSecret {
+    pub(super) id: Option<String>,
+    pub(super) secret: Option<Secret>,
+    pub(super) secret_file: Option<String>,
+}

@@ -1,0 +1,488 @@
+//! From what the file says to what the program uses.
+//!
+//! Each value is brought to its type, each missing one to its default, and
+//! what contradicts another is refused. Nothing stops at the first fault.
+
+use std::{collections::HashSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use ipnet::IpNet;
+
+use super::{
+    Admin, Api, ApiKey, Config, Limits, Log, Metrics, OnFailure, Origin, OriginHost, Signing,
+    SigningKey, Store, StoreUrl, Timeouts,
+    raw::{
+        RawAdmin, RawApi, RawFile, RawLimits, RawNamedSecret, RawSigning, RawStore, RawTimeouts,
+        RawTls,
+    },
+    secrets::secret,
+};
+use crate::room::{
+    event::{EventSettings, Secret},
+    faults::Faults,
+    host,
+    resolve::networks,
+    routes::clashes,
+    settings::RawEvent,
+    units,
+};
+
+/// Shortest admin token and API key, in bytes.
+const TOKEN_MIN: usize = 16;
+
+/// Shortest signing secret, in bytes: as long as the output of HMAC SHA-256
+/// (RFC 7518 §3.2).
+const SIGNING_MIN: usize = 32;
+
+/// Resolves a whole file; `None` when a value without which there is no
+/// configuration has a fault.
+pub(super) fn config(raw: RawFile, faults: &mut Faults) -> Option<Config> {
+    tls(raw.tls.as_ref(), faults);
+    let listen = address("listen", raw.listen.as_deref(), "0.0.0.0:8080", faults);
+    let origin = origin(raw.origin.as_deref(), faults);
+    let admin = admin(raw.admin, faults);
+    let metrics = raw
+        .metrics
+        .listen
+        .as_deref()
+        .filter(|text| !text.is_empty());
+    let metrics = Metrics {
+        listen: metrics.and_then(|text| address("metrics.listen", Some(text), "", faults)),
+    };
+    doors(
+        &[
+            ("listen", listen),
+            ("admin.listen", admin.as_ref().map(|admin| admin.listen)),
+            ("metrics.listen", metrics.listen),
+        ],
+        faults,
+    );
+    let trusted_proxies = trusted(raw.trusted_proxies.as_deref(), faults);
+    let client_address_header = header(
+        raw.client_address_header.as_deref(),
+        trusted_proxies.is_empty(),
+        faults,
+    );
+    let pass_hosts = hosts("pass_hosts", &raw.pass_hosts, faults);
+    let store = store(raw.store, faults);
+    let signing = signing(raw.signing, &store, faults);
+    let api = api(raw.api, faults);
+    let limits = limits(&raw.limits, faults);
+    let origin_host = origin_host(raw.origin_host.as_deref(), faults);
+    let (events, written_events) = events(raw.event, &pass_hosts, faults);
+    let state_dir = raw.state_dir.unwrap_or_else(|| "sumun-state".to_owned());
+    Some(Config {
+        listen: listen?,
+        origin: origin?,
+        origin_host,
+        trusted_proxies,
+        client_address_header,
+        pass_hosts,
+        forward_token: raw.forward_token,
+        state_dir: Some(PathBuf::from(state_dir)).filter(|dir| !dir.as_os_str().is_empty()),
+        drain_delay: raw.drain_delay.unwrap_or(Duration::from_secs(5)),
+        drain_timeout: raw.drain_timeout.unwrap_or(Duration::from_secs(20)),
+        timeouts: timeouts(&raw.timeouts),
+        limits,
+        log: Log {
+            format: raw.log.format.unwrap_or_default(),
+            level: raw.log.level.unwrap_or_default(),
+            access: raw.log.access.unwrap_or(true),
+        },
+        admin: admin?,
+        metrics,
+        api,
+        store,
+        signing,
+        events,
+        written_events,
+    })
+}
+
+fn timeouts(raw: &RawTimeouts) -> Timeouts {
+    let seconds = Duration::from_secs;
+    Timeouts {
+        connect: raw.connect.unwrap_or(seconds(3)),
+        first_byte: raw.first_byte.unwrap_or(seconds(60)),
+        idle: raw.idle.unwrap_or(seconds(60)),
+        head: raw.head.unwrap_or(seconds(10)),
+        tunnel_idle: raw.tunnel_idle.unwrap_or(seconds(3600)),
+    }
+}
+
+fn limits(raw: &RawLimits, faults: &mut Faults) -> Limits {
+    let bytes = raw.header_bytes.as_deref().and_then(units::size);
+    let connections = raw.connections.unwrap_or(20_000);
+    if let Some(most) = raw
+        .connections_per_address
+        .filter(|most| *most > connections)
+    {
+        let remedy = format!("write at most limits.connections, which is {connections}");
+        faults.add("limits.connections_per_address", &most.to_string(), remedy);
+    }
+    Limits {
+        connections,
+        connections_per_address: raw.connections_per_address.unwrap_or(500).min(connections),
+        header_bytes: bytes
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .unwrap_or(32 << 10),
+    }
+}
+
+/// TLS at the front is known to the file, and not there yet.
+fn tls(raw: Option<&RawTls>, faults: &mut Faults) {
+    let Some(RawTls {
+        cert_file,
+        key_file,
+    }) = raw
+    else {
+        return;
+    };
+    let files = [cert_file, key_file].map(|file| file.as_deref().unwrap_or("-"));
+    faults.text(
+        "tls",
+        &files.join(", "),
+        "not in this version: terminate TLS before sumun and name that proxy in trusted_proxies",
+    );
+}
+
+fn address(
+    path: &str,
+    written: Option<&str>,
+    default: &str,
+    faults: &mut Faults,
+) -> Option<SocketAddr> {
+    let text = written.unwrap_or(default);
+    let address = text.parse().ok();
+    if address.is_none() {
+        let remedy = "write address:port, like \"0.0.0.0:8080\" or \"[::]:8080\"";
+        faults.text(path, text, remedy);
+    }
+    address
+}
+
+/// No two doors at one address. Port 0 is drawn by the system.
+fn doors(doors: &[(&str, Option<SocketAddr>)], faults: &mut Faults) {
+    let mut seen: Vec<(&str, SocketAddr)> = Vec::new();
+    for (path, door) in doors {
+        let Some(door) = door.filter(|door| door.port() != 0) else {
+            continue;
+        };
+        let meets = |other: &SocketAddr| {
+            let everywhere = door.ip().is_unspecified() || other.ip().is_unspecified();
+            other.port() == door.port() && (everywhere || other.ip() == door.ip())
+        };
+        match seen.iter().find(|(_, other)| meets(other)) {
+            Some((first, _)) => {
+                let remedy = format!("{first} has this port already: choose another");
+                faults.text(path, &door.to_string(), remedy);
+            }
+            None => seen.push((path, door)),
+        }
+    }
+}
+
+fn origin(written: Option<&str>, faults: &mut Faults) -> Option<Origin> {
+    let Some(text) = written.filter(|text| !text.is_empty()) else {
+        let remedy = "say where requests go, like \"http://127.0.0.1:3000\"";
+        faults.add("origin", "", remedy);
+        return None;
+    };
+    let url = url::Url::parse(text).ok();
+    let sound = url.filter(|url| {
+        matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|h| !h.is_empty())
+    });
+    let Some(url) = sound else {
+        faults.text(
+            "origin",
+            text,
+            "write http://host:port or https://host:port",
+        );
+        return None;
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        faults.add("origin", "", "write no user or password into the URL");
+        return None;
+    }
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        let remedy = "write the URL without a path or query: requests keep their own";
+        faults.text("origin", text, remedy);
+        return None;
+    }
+    Some(Origin {
+        tls: url.scheme() == "https",
+        host: url.host_str()?.to_owned(),
+        port: url.port_or_known_default().filter(|port| *port != 0)?,
+    })
+}
+
+fn origin_host(written: Option<&str>, faults: &mut Faults) -> OriginHost {
+    match written {
+        None | Some("preserve") => OriginHost::Preserve,
+        Some("origin") => OriginHost::Origin,
+        Some(text) => match host::configured(text) {
+            Ok(name) => OriginHost::Named(name),
+            Err(_) => {
+                let remedy = "write \"preserve\", \"origin\" or a host name";
+                faults.text("origin_host", text, remedy);
+                OriginHost::Preserve
+            }
+        },
+    }
+}
+
+fn trusted(written: Option<&[String]>, faults: &mut Faults) -> Vec<IpNet> {
+    let default = ["loopback".to_owned()];
+    let mut sound = Vec::new();
+    for (index, text) in written.unwrap_or(&default).iter().enumerate() {
+        match networks(text) {
+            Ok(networks) => sound.extend(networks),
+            Err(remedy) => faults.text(&format!("trusted_proxies[{index}]"), text, remedy),
+        }
+    }
+    if let Some(all) = sound.iter().find(|network| network.prefix_len() == 0) {
+        let remedy = "this believes every visitor about its address: name your proxies only";
+        faults.text("trusted_proxies", &all.to_string(), remedy);
+    }
+    sound
+}
+
+fn header(written: Option<&str>, nobody_trusted: bool, faults: &mut Faults) -> Option<String> {
+    let path = "client_address_header";
+    let text = written.filter(|text| !text.is_empty())?;
+    if text.parse::<http::HeaderName>().is_err() {
+        faults.text(path, text, "write the name of a header");
+    } else if nobody_trusted {
+        let remedy = "is believed from trusted proxies only: name them in trusted_proxies";
+        faults.text(path, text, remedy);
+    }
+    Some(text.to_owned())
+}
+
+fn hosts(path: &str, written: &[String], faults: &mut Faults) -> Vec<String> {
+    let mut sound = Vec::new();
+    for (index, text) in written.iter().enumerate() {
+        match host::configured(text) {
+            Ok(name) => sound.push(name),
+            Err(remedy) => faults.text(&format!("{path}[{index}]"), text, remedy),
+        }
+    }
+    sound
+}
+
+fn admin(raw: RawAdmin, faults: &mut Faults) -> Option<Admin> {
+    let before = faults.len();
+    let token = secret("admin.token", raw.token, raw.token_file.as_ref(), faults);
+    let told = faults.len() > before;
+    let listen = address(
+        "admin.listen",
+        raw.listen.as_deref(),
+        "127.0.0.1:9090",
+        faults,
+    )?;
+    match &token {
+        Some(token) if token.reveal().len() < TOKEN_MIN => {
+            let remedy = format!("write at least {TOKEN_MIN} characters");
+            faults.add("admin.token", "", remedy);
+        }
+        None if !told && !listen.ip().is_loopback() => {
+            let remedy = format!("required, because admin.listen {listen} is not loopback");
+            faults.add("admin.token", "", remedy);
+        }
+        _ => {}
+    }
+    Some(Admin { listen, token })
+}
+
+fn api(raw: RawApi, faults: &mut Faults) -> Api {
+    let mut keys = Vec::new();
+    for (path, id, secret) in named_secrets("api.keys", raw.keys, faults) {
+        if secret.reveal().len() < TOKEN_MIN {
+            let remedy = format!("write at least {TOKEN_MIN} characters");
+            faults.add(&format!("{path}.secret"), "", remedy);
+        }
+        keys.push(ApiKey { id, secret });
+    }
+    for (index, text) in raw.cors_origins.iter().enumerate() {
+        let same = url::Url::parse(text).is_ok_and(|url| {
+            url.origin().is_tuple() && url.origin().ascii_serialization() == *text
+        });
+        if !same {
+            let path = format!("api.cors_origins[{index}]");
+            let remedy = "write an origin like \"https://shop.example.com\": \
+                          scheme and host in small letters, no path, no default port, no *";
+            faults.text(&path, text, remedy);
+        }
+    }
+    Api {
+        keys,
+        cors_origins: raw.cors_origins,
+    }
+}
+
+fn store(raw: RawStore, faults: &mut Faults) -> Store {
+    let on_failure = raw.on_failure.unwrap_or_default();
+    if on_failure != OnFailure::Hold {
+        let remedy = "not in this version: write \"hold\"";
+        let word = if on_failure == OnFailure::Open {
+            "open"
+        } else {
+            "local"
+        };
+        faults.text("store.on_failure", word, remedy);
+    }
+    let prefix = raw.prefix.unwrap_or_else(|| "sumun".to_owned());
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.:".contains(&b);
+    if prefix.is_empty() || !prefix.bytes().all(plain) {
+        let remedy = "write 1 to 64 letters, digits and _ - . :";
+        faults.text("store.prefix", &prefix, remedy);
+    }
+    let url = secret("store.url", raw.url, raw.url_file.as_ref(), faults);
+    Store {
+        url: url.map_or(StoreUrl::Memory, |url| store_url(url, faults)),
+        prefix,
+        on_failure,
+        timeout: raw.timeout.unwrap_or(Duration::from_millis(250)),
+    }
+}
+
+/// The URL is not shown in faults: it may hold a password.
+fn store_url(written: Secret, faults: &mut Faults) -> StoreUrl {
+    let text = written.reveal();
+    if text == "memory:" {
+        return StoreUrl::Memory;
+    }
+    let scheme = text.split(':').next().unwrap_or_default();
+    let remedy = match scheme {
+        "redis-sentinel" | "redis-cluster" => {
+            "not in this version: write \"memory:\", redis:// or rediss://"
+        }
+        "redis" | "rediss" => {
+            let sound = url::Url::parse(text).is_ok_and(|url| {
+                let database = url.path().trim_start_matches('/');
+                url.host_str().is_some_and(|host| !host.is_empty())
+                    && (database.is_empty() || database.parse::<u16>().is_ok())
+                    && url.query().is_none()
+                    && url.fragment().is_none()
+            });
+            if sound {
+                return StoreUrl::Redis(written);
+            }
+            "write redis://user:password@host:port/database; all but the host may be missing"
+        }
+        _ => "write \"memory:\", redis://host:port or rediss://host:port",
+    };
+    faults.add("store.url", "", remedy);
+    // Taken as shared, so that what a shared store needs is asked for once only.
+    StoreUrl::Redis(written)
+}
+
+fn signing(raw: RawSigning, store: &Store, faults: &mut Faults) -> Signing {
+    let written = !raw.keys.is_empty();
+    let mut keys = Vec::new();
+    for (path, id, secret) in named_secrets("signing.keys", raw.keys, faults) {
+        let text = secret.reveal();
+        let decoded = URL_SAFE_NO_PAD
+            .decode(text.trim_end_matches('='))
+            .ok()
+            .filter(|bytes| bytes.len() >= SIGNING_MIN);
+        let secret = decoded.unwrap_or_else(|| text.as_bytes().to_vec());
+        if secret.len() < SIGNING_MIN {
+            let remedy = format!("write at least {SIGNING_MIN} bytes; `sumun key` makes one");
+            faults.add(&format!("{path}.secret"), "", remedy);
+        }
+        keys.push(SigningKey { id, secret });
+    }
+    if !written && matches!(store.url, StoreUrl::Redis(_)) {
+        let remedy = "gateways that share a store must share keys: \
+                      write what `sumun key` prints into each gateway's file";
+        faults.add("signing.keys", "", remedy);
+    }
+    Signing { keys }
+}
+
+/// `{ id, secret }` lists: the path of each sound entry, its id and secret.
+fn named_secrets(
+    path: &str,
+    raw: Vec<RawNamedSecret>,
+    faults: &mut Faults,
+) -> Vec<(String, String, Secret)> {
+    let mut sound = Vec::new();
+    let mut ids = HashSet::new();
+    for (index, entry) in raw.into_iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let id = entry.id.unwrap_or_default();
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if !(1..=32).contains(&id.len()) || !id.bytes().all(plain) {
+            faults.text(
+                &format!("{path}.id"),
+                &id,
+                "write 1 to 32 of A-Z, a-z, 0-9, - and _",
+            );
+        } else if !ids.insert(id.clone()) {
+            faults.text(&format!("{path}.id"), &id, "stands here twice: rename one");
+        }
+        let at = format!("{path}.secret");
+        let before = faults.len();
+        match secret(&at, entry.secret, entry.secret_file.as_ref(), faults) {
+            Some(secret) => sound.push((path, id, secret)),
+            None if faults.len() == before => {
+                faults.add(&at, "", "give the secret, or a secret_file that holds it");
+            }
+            None => {}
+        }
+    }
+    sound
+}
+
+fn events(
+    raw: Vec<RawEvent>,
+    pass_hosts: &[String],
+    faults: &mut Faults,
+) -> (Vec<EventSettings>, Vec<RawEvent>) {
+    let mut sound = Vec::new();
+    let mut written = Vec::new();
+    let mut places = Vec::new();
+    let mut ids = HashSet::new();
+    for (index, mut event) in raw.into_iter().enumerate() {
+        let path = format!("event[{index}]");
+        event.paths.get_or_insert_with(|| vec!["/".to_owned()]);
+        let bypass = &mut event.bypass;
+        bypass.secret = secret(
+            &format!("{path}.bypass.secret"),
+            bypass.secret.take(),
+            bypass.secret_file.take().as_ref(),
+            faults,
+        );
+        if let Some(id) = event.id.clone() {
+            if !ids.insert(id.clone()) {
+                let remedy = "another event has this id: rename one";
+                faults.text(&format!("{path}.id"), &id, remedy);
+                continue;
+            }
+        }
+        let Some(settings) = event.resolve(&path, faults) else {
+            continue;
+        };
+        for (at, host) in settings.hosts.iter().enumerate() {
+            if pass_hosts.contains(host) {
+                let remedy = "pass_hosts lets this host pass without an event: keep one of them";
+                faults.text(&format!("{path}.hosts[{at}]"), host, remedy);
+            }
+        }
+        places.push(path);
+        sound.push(Arc::new(settings));
+        written.push(event);
+    }
+    for clash in clashes(&sound) {
+        let (Some(first), Some(second)) = (places.get(clash.first), places.get(clash.second))
+        else {
+            continue;
+        };
+        let host = clash.host.as_deref().unwrap_or("any host");
+        let remedy = format!("{first} covers this path at {host} already: give it to one of them");
+        faults.text(&format!("{second}.paths"), &clash.path, remedy);
+    }
+    let sound = sound.into_iter().map(Arc::unwrap_or_clone).collect();
+    (sound, written)
+}

@@ -1,0 +1,44 @@
+//! What is counted of an event in the request path: handles fetched once.
+
+use metrics::{Counter, Histogram};
+
+use crate::metrics::{self as names, Metrics};
+
+/// One event's counters.
+pub struct Counts {
+    /// Numbers given.
+    pub tickets: Counter,
+    /// Sessions begun without waiting.
+    pub walk_ins: Counter,
+    /// Sessions begun by a called ticket.
+    pub claims: Counter,
+    /// Sessions completed.
+    pub completed: Counter,
+    /// Sessions ended by the operator or the origin.
+    pub revoked: Counter,
+    /// From a number's issue to its claim, in seconds.
+    pub waited: Histogram,
+    /// Time waited ÷ time first estimated.
+    pub estimate_error: Histogram,
+}
+
+impl Counts {
+    pub(super) fn new(metrics: &Metrics, event: &str) -> Self {
+        let of = [("event", event)];
+        let started =
+            |way| metrics.counter(&names::SESSIONS_STARTED, &[("event", event), ("way", way)]);
+        let ended = |reason| {
+            let labels = [("event", event), ("reason", reason)];
+            metrics.counter(&names::SESSIONS_ENDED, &labels)
+        };
+        Self {
+            tickets: metrics.counter(&names::TICKETS_ISSUED, &of),
+            walk_ins: started("walk_in"),
+            claims: started("claim"),
+            completed: ended("completed"),
+            revoked: ended("revoked"),
+            waited: metrics.histogram(&names::WAIT_SECONDS_TAKEN, &of),
+            estimate_error: metrics.histogram(&names::ESTIMATE_ERROR, &of),
+        }
+    }
+}

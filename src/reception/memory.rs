@@ -1,0 +1,85 @@
+//! Verified tokens, remembered per data thread: a signature is checked once,
+//! not with each of a page's forty requests.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::ledger::Stay;
+use crate::token::{Keyring, Verdict};
+
+/// Tokens remembered before the older half is forgotten.
+const TOKENS_MAX: usize = 8_192;
+
+/// A token that was looked at.
+pub struct Known {
+    /// What it is. Its time is for the caller to judge, each time.
+    pub verdict: Verdict,
+    /// Its session, once found.
+    pub stay: RefCell<Option<Arc<Stay>>>,
+}
+
+/// One data thread's memory of tokens; the key is the token's text.
+#[derive(Default)]
+pub struct TokenMemory {
+    recent: RefCell<HashMap<Box<str>, Rc<Known>>>,
+    older: RefCell<HashMap<Box<str>, Rc<Known>>>,
+}
+
+impl TokenMemory {
+    /// What a text is, from memory or by checking it.
+    pub fn know(&self, text: &str, keyring: &Keyring) -> Rc<Known> {
+        if let Some(known) = self.recent.borrow().get(text) {
+            return Rc::clone(known);
+        }
+        let remembered = self.older.borrow_mut().remove(text);
+        let known = remembered.unwrap_or_else(|| {
+            Rc::new(Known {
+                verdict: keyring.verify(text),
+                stay: RefCell::default(),
+            })
+        });
+        // What is nothing is not worth remembering: anybody can make it up.
+        if matches!(known.verdict, Verdict::Good(_)) {
+            let mut recent = self.recent.borrow_mut();
+            if recent.len() >= TOKENS_MAX / 2 {
+                *self.older.borrow_mut() = std::mem::take(&mut recent);
+            }
+            recent.insert(text.into(), Rc::clone(&known));
+        }
+        known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::event::EventId;
+    use crate::room::ticket::SessionKey;
+    use crate::token::{Key, Pass, Token};
+
+    #[test]
+    fn memory_is_bounded_and_forgeries_are_not_remembered() {
+        let key = Key::new("a", &[7; 32]).unwrap();
+        let keyring = Keyring::new(vec![key]);
+        let memory = TokenMemory::default();
+        memory.know("a.b.c", &keyring);
+        assert_eq!(memory.recent.borrow().len(), 0);
+        for issued_at in 0..10_000 {
+            let pass = Pass {
+                event: EventId::new("main").unwrap(),
+                scope: None,
+                visitor: "v".into(),
+                issued_at,
+                expires: 0,
+                session: SessionKey([0; 16]),
+                begun: 0,
+            };
+            let text = keyring.sign(&Token::Pass(pass), &[]).unwrap();
+            memory.know(&text, &keyring);
+        }
+        let remembered = memory.recent.borrow().len() + memory.older.borrow().len();
+        assert!(remembered <= TOKENS_MAX, "{remembered}");
+    }
+}

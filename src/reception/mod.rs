@@ -1,0 +1,488 @@
+//! What a visitor gets: a pass, a place in line, or a reason why not.
+//!
+//! The front door and the API both come here, so that a place and a pass mean
+//! the same however they were asked for.
+
+mod joins;
+mod memory;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+pub use joins::Joins;
+pub use memory::{Known, TokenMemory};
+
+use crate::clock::Clock;
+use crate::ledger::{Ledger, Ledgers, Stay, View};
+use crate::metrics::Metrics;
+use crate::room::estimate::{self, Wait};
+use crate::room::event::Mode;
+use crate::room::routes::Routes;
+use crate::room::ticket::{Number, SessionKey};
+use crate::room::time::{Timestamp, millis};
+use crate::store::{Claim, Claimed, Entered, Entrant, IdHash, Touch};
+use crate::token::{
+    Keyring, Pass, SUCCESS_SECONDS, Success, TICKET_SECONDS, Ticket, Token, is_over,
+};
+
+/// Polls are spread by this share of their interval, either way.
+const JITTER: f64 = 0.15;
+
+/// A visitor who is called and held is asked to come back after this.
+const HELD: Duration = Duration::from_secs(1);
+
+/// All events, and which requests they cover.
+#[derive(Default)]
+pub struct Site {
+    /// The events.
+    pub ledgers: Ledgers,
+    /// Which requests they cover; indexes are those of the ledgers' order.
+    pub routes: Routes,
+}
+
+/// What all doors share.
+pub struct Reception {
+    /// The events; replaced whole when they change.
+    pub site: ArcSwap<Site>,
+    /// The signing keys.
+    pub keyring: Keyring,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// This machine's clock.
+    pub clock: Clock,
+    /// Newcomers per address.
+    pub joins: Joins,
+    ready: AtomicBool,
+    draining: AtomicBool,
+}
+
+/// Who stands at the door.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// The visitor's id: drawn here, or the customer's own.
+    pub visitor: String,
+    /// The cookie scope; `None` when asked by API.
+    pub scope: Option<String>,
+    /// The hash of the customer's own id.
+    pub id: Option<IdHash>,
+}
+
+impl Who {
+    /// A visitor nobody knows yet: 128 random bits.
+    #[must_use]
+    pub fn stranger(scope: Option<String>) -> Self {
+        Self {
+            visitor: URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>()),
+            scope,
+            id: None,
+        }
+    }
+}
+
+/// A visitor inside.
+#[derive(Clone, Debug)]
+pub struct Inside {
+    /// The right to be there.
+    pub pass: Pass,
+    /// The session.
+    pub stay: Arc<Stay>,
+}
+
+/// A visitor in line.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// The place, with the position now shown.
+    pub ticket: Ticket,
+    /// How many stand behind; `None` while the store is away.
+    pub behind: Option<u64>,
+    /// Whether the position is counted by density.
+    pub about: bool,
+    /// The wait, if it can be told.
+    pub wait: Option<Wait>,
+    /// When to ask again.
+    pub poll_after: Duration,
+    /// Whether the store is away: the place is kept.
+    pub degraded: bool,
+}
+
+/// Why somebody is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    /// The operator closed the event.
+    Closed,
+    /// The line is full.
+    Full,
+    /// Too many newcomers from one address.
+    RateLimited,
+}
+
+impl Blocked {
+    /// The API's word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "CLOSED",
+            Self::Full => "FULL",
+            Self::RateLimited => "RATE_LIMITED",
+        }
+    }
+
+    /// When it is worth asking again.
+    #[must_use]
+    pub fn retry_after(self) -> Duration {
+        match self {
+            Self::Closed => Duration::from_secs(60),
+            Self::Full => Duration::from_secs(30),
+            Self::RateLimited => Duration::from_secs(10),
+        }
+    }
+}
+
+/// What a visitor gets.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Inside.
+    Inside(Inside),
+    /// In line.
+    Waits(Line),
+    /// Turned away.
+    Blocked(Blocked),
+    /// Forwarded without a session: the store is away and this event could
+    /// not have queued anybody.
+    Uncounted,
+}
+
+impl Reception {
+    /// A reception without events.
+    #[must_use]
+    pub fn new(keyring: Keyring, metrics: Arc<Metrics>, clock: Clock) -> Self {
+        Self {
+            site: ArcSwap::default(),
+            keyring,
+            metrics,
+            clock,
+            joins: Joins::default(),
+            ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Ready to serve: every event was looked at once, or the store is away,
+    /// and the server does not drain.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && !self.draining.load(Ordering::Acquire)
+    }
+
+    /// Every event was looked at, or the store is known to be away.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// The server begins to drain.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Lets a newcomer in or gives a place.
+    pub async fn enter(&self, ledger: &Arc<Ledger>, who: &Who) -> Outcome {
+        if let Some(blocked) = full(ledger) {
+            return Outcome::Blocked(blocked);
+        }
+        let entrant = Entrant {
+            session: SessionKey(rand::random()),
+            id: who.id,
+        };
+        match ledger.desk.enter(entrant).await {
+            Ok(Entered::Session { key, expires }) => {
+                ledger.counts.walk_ins.increment(1);
+                Outcome::Inside(inside(ledger, who, key, ledger.now(), expires))
+            }
+            Ok(Entered::Ticket { number }) => {
+                ledger.counts.tickets.increment(1);
+                Outcome::Waits(self.first(ledger, who, number))
+            }
+            Ok(Entered::Closed) => Outcome::Blocked(Blocked::Closed),
+            Err(_) => self.enter_without_store(ledger, who),
+        }
+    }
+
+    /// The store is away (DESIGN §6.7, `hold`): the gateway numbers by itself.
+    fn enter_without_store(&self, ledger: &Arc<Ledger>, who: &Who) -> Outcome {
+        let mode = ledger.settings.load().mode;
+        if !ledger.can_queue() || matches!(mode, Mode::Off | Mode::Shadow) {
+            return Outcome::Uncounted;
+        }
+        let Some(number) = ledger.number_without_store() else {
+            return Outcome::Blocked(Blocked::RateLimited);
+        };
+        ledger.heard.hear(number);
+        ledger.counts.tickets.increment(1);
+        Outcome::Waits(self.first(ledger, who, number))
+    }
+
+    /// A new place in line.
+    fn first(&self, ledger: &Arc<Ledger>, who: &Who, number: Number) -> Line {
+        let now = ledger.now().seconds();
+        let view = ledger.view();
+        let ticket = Ticket {
+            event: ledger.id.clone(),
+            scope: who.scope.clone(),
+            visitor: who.visitor.clone(),
+            issued_at: now,
+            expires: now + TICKET_SECONDS,
+            number,
+            generation: view
+                .as_ref()
+                .map(|view| view.snapshot.meta.generation)
+                .unwrap_or_default(),
+            position: None,
+            called: false,
+            next_poll: now,
+            since: now,
+            estimate: None,
+        };
+        let mut line = self.line(ledger, &ticket, true);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "waits are positive and far below 2^53 seconds"
+        )]
+        let estimate = line.wait.map(|wait| wait.seconds.min(1e9) as u64);
+        line.ticket.estimate = estimate;
+        line
+    }
+
+    /// Where a ticket stands now, re-signed with what is shown. `first` is the
+    /// answer that gives the place.
+    #[must_use]
+    pub fn line(&self, ledger: &Arc<Ledger>, ticket: &Ticket, first: bool) -> Line {
+        let now = ledger.now();
+        let window = ledger.window();
+        let Some(view) = ledger.view() else {
+            return self.unknown(ticket, now, first, window);
+        };
+        let called = ticket.number < view.snapshot.meta.called;
+        let place = view.place(ticket.number);
+        // A position once shown never grows.
+        let position = ticket
+            .position
+            .map_or(place.position, |shown| shown.min(place.position));
+        let wait = view.wait(position).filter(|_| !called);
+        let poll_after = if called && view.store_up {
+            HELD
+        } else {
+            spread(estimate::poll_after(wait, first, window))
+        };
+        Line {
+            ticket: Ticket {
+                issued_at: now.seconds(),
+                expires: now.seconds() + TICKET_SECONDS,
+                position: Some(position),
+                called,
+                next_poll: now.plus(poll_after).seconds(),
+                ..ticket.clone()
+            },
+            behind: Some(place.behind),
+            about: place.about,
+            wait,
+            poll_after,
+            degraded: !view.store_up,
+        }
+    }
+
+    fn unknown(&self, ticket: &Ticket, now: Timestamp, first: bool, window: Duration) -> Line {
+        let poll_after = spread(estimate::poll_after(None, first, window));
+        Line {
+            ticket: Ticket {
+                next_poll: now.plus(poll_after).seconds(),
+                ..ticket.clone()
+            },
+            behind: None,
+            about: true,
+            wait: None,
+            poll_after,
+            degraded: true,
+        }
+    }
+
+    /// A ticket asks: heard from, and let in when it was called. A ticket
+    /// that is worth nothing any more takes a new place.
+    pub async fn ask(&self, ledger: &Arc<Ledger>, ticket: &Ticket, who: &Who) -> Outcome {
+        ledger.heard.hear(ticket.number);
+        let open = matches!(
+            ledger.settings.load().mode,
+            Mode::Auto | Mode::Queue | Mode::Pause
+        );
+        let is_called = ledger
+            .view()
+            .is_some_and(|view| ticket.number < view.snapshot.meta.called);
+        if open && !is_called {
+            return Outcome::Waits(self.line(ledger, ticket, false));
+        }
+        let session = SessionKey::of_ticket(ticket.generation, ticket.number, &ticket.visitor);
+        let claim = Claim {
+            number: ticket.number,
+            session,
+            id: who.id,
+        };
+        match ledger.desk.claim(claim).await {
+            Ok(Claimed::Admitted { expires, fresh }) => {
+                ledger.heard.spend(ticket.number);
+                let now = ledger.now();
+                if fresh {
+                    count_wait(ledger, ticket, now);
+                }
+                let who = Who {
+                    visitor: ticket.visitor.clone(),
+                    ..who.clone()
+                };
+                Outcome::Inside(inside(ledger, &who, session, now, expires))
+            }
+            Ok(Claimed::Spent | Claimed::TooLate) => self.enter(ledger, who).await,
+            Ok(Claimed::Held | Claimed::NotYet) | Err(_) => {
+                Outcome::Waits(self.line(ledger, ticket, false))
+            }
+        }
+    }
+
+    /// Whether a pass past its time is still good: by this gateway's memory,
+    /// else by the store. While the store is away it is, for as long as its
+    /// session may have lived.
+    pub async fn still_inside(&self, ledger: &Arc<Ledger>, pass: &Pass, stay: &Arc<Stay>) -> bool {
+        let now = ledger.now();
+        if stay.ended().is_some() {
+            return false;
+        }
+        if stay.acknowledged() > now {
+            return true;
+        }
+        let idle = ledger.settings.load().session_idle;
+        let touch = Touch {
+            session: pass.session,
+            begun: stay.begun(),
+            until: Timestamp(pass.expires.saturating_mul(1000)),
+        };
+        match ledger.desk.touch(touch).await {
+            Ok(Some(expires)) => {
+                stay.acknowledge(expires, now, idle);
+                true
+            }
+            Ok(None) => false,
+            Err(_) => now.0 < touch.until.plus(idle).0,
+        }
+    }
+
+    /// Signs a ticket or a pass.
+    #[must_use]
+    pub fn sign(&self, ledger: &Ledger, token: &Token) -> Option<String> {
+        let view = ledger.view();
+        let shared = view.as_ref().map_or(&[][..], |view| &view.shared_keys);
+        self.keyring.sign(token, shared)
+    }
+
+    /// The same right as a pass, for other servers.
+    #[must_use]
+    pub fn success(&self, ledger: &Ledger, pass: &Pass) -> Option<String> {
+        let now = ledger.unix_seconds();
+        let success = Success {
+            event: pass.event.clone(),
+            visitor: pass.visitor.clone(),
+            issued_at: now,
+            expires: now + SUCCESS_SECONDS,
+            session: pass.session,
+            begun: pass.begun,
+        };
+        self.sign(ledger, &Token::Success(success))
+    }
+
+    /// Whether a ticket is a place in this event's line as it is now. A valid
+    /// one that is older than all that the store knows tells of a loss.
+    #[must_use]
+    pub fn is_good(&self, ledger: &Ledger, ticket: &Ticket) -> bool {
+        if is_over(ticket.expires, ledger.now())
+            || !ticket.number.is_plausible(ledger.unix_seconds())
+        {
+            return false;
+        }
+        let Some(view) = ledger.view() else {
+            return true;
+        };
+        let meta = &view.snapshot.meta;
+        doubt(ledger, &view, ticket.since);
+        ticket.generation == meta.generation
+    }
+
+    /// A pass older than all that the store knows tells of a loss, too.
+    pub fn weigh(&self, ledger: &Ledger, pass: &Pass) {
+        if let Some(view) = ledger.view() {
+            doubt(ledger, &view, pass.begun);
+        }
+    }
+}
+
+fn doubt(ledger: &Ledger, view: &View, since: u64) {
+    let meta = &view.snapshot.meta;
+    if view.store_up
+        && meta.recoveries == 0
+        && since.saturating_mul(1000) < meta.born_at.0.saturating_sub(1000)
+    {
+        ledger.doubt.notify_one();
+    }
+}
+
+/// Whether the line takes nobody more.
+fn full(ledger: &Ledger) -> Option<Blocked> {
+    let view = ledger.view()?;
+    let most = ledger.settings.load().waiting_max;
+    (view.is_busy() && view.waiting() >= most).then_some(Blocked::Full)
+}
+
+/// A session as the store gave it; its pass ends no later than acknowledged.
+fn inside(
+    ledger: &Ledger,
+    who: &Who,
+    session: SessionKey,
+    now: Timestamp,
+    expires: Timestamp,
+) -> Inside {
+    let stay = ledger.sessions.stay(session, now, expires);
+    Inside {
+        pass: Pass {
+            event: ledger.id.clone(),
+            scope: who.scope.clone(),
+            visitor: who.visitor.clone(),
+            issued_at: now.seconds(),
+            expires: expires.seconds(),
+            session,
+            begun: stay.begun().seconds(),
+        },
+        stay,
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "waits are far below 2^52 seconds"
+)]
+fn count_wait(ledger: &Ledger, ticket: &Ticket, now: Timestamp) {
+    let waited = now.seconds().saturating_sub(ticket.since) as f64;
+    ledger.counts.claims.increment(1);
+    ledger.counts.waited.record(waited);
+    if let Some(estimate) = ticket.estimate.filter(|estimate| *estimate > 0) {
+        ledger
+            .counts
+            .estimate_error
+            .record(waited / estimate as f64);
+    }
+}
+
+fn spread(interval: Duration) -> Duration {
+    let factor = 1.0 - JITTER + 2.0 * JITTER * rand::random::<f64>();
+    Duration::from_millis(millis(interval.mul_f64(factor)))
+}

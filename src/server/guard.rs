@@ -1,0 +1,214 @@
+//! Which requests are refused before anything else sees them. What goes on must
+//! have exactly one reading: a fault of framing or addressing is never repaired
+//! by forwarding it in other words (RFC 9112 §2, §3, §6).
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, StatusCode, Uri, Version};
+
+use crate::visitor::address::Authority;
+
+/// Why a request is refused. The connection is closed after the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the client gets.
+    pub status: StatusCode,
+    /// A short name for metrics.
+    pub reason: &'static str,
+}
+
+/// Checks the head and makes it plain: the target in origin form, exactly one
+/// `Host` that agrees with it. `target_limit` is in bytes.
+///
+/// # Errors
+/// The refusal to answer with.
+pub fn check<B>(request: &mut Request<B>, target_limit: usize) -> Result<(), Refusal> {
+    method(request.method())?;
+    coding(request)?;
+    expectation(request.headers())?;
+    target(request, target_limit)?;
+    host(request)
+}
+
+fn method(method: &Method) -> Result<(), Refusal> {
+    match *method {
+        Method::CONNECT | Method::TRACE => refuse(StatusCode::METHOD_NOT_ALLOWED, "method"),
+        _ => Ok(()),
+    }
+}
+
+/// Nothing, or exactly one `chunked` (RFC 9112 §6.1).
+fn coding<B>(request: &Request<B>) -> Result<(), Refusal> {
+    let mut lines = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    let Some(first) = lines.next() else {
+        return Ok(());
+    };
+    if request.version() == Version::HTTP_10 {
+        return bad("transfer_encoding");
+    }
+    let text = first.to_str().unwrap_or_default();
+    if lines.next().is_none() && text.eq_ignore_ascii_case("chunked") {
+        return Ok(());
+    }
+    let unknown = |value: &HeaderValue| {
+        value
+            .to_str()
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim)
+            .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("chunked"))
+    };
+    if request
+        .headers()
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .any(unknown)
+    {
+        return refuse(StatusCode::NOT_IMPLEMENTED, "transfer_encoding");
+    }
+    bad("transfer_encoding")
+}
+
+fn expectation(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut lines = headers.get_all(header::EXPECT).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => Ok(()),
+        (Some(value), None) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Ok(()),
+        _ => refuse(StatusCode::EXPECTATION_FAILED, "expectation"),
+    }
+}
+
+/// Origin form, absolute form (which becomes origin form and wins over `Host`,
+/// RFC 9112 §3.2.2), or `OPTIONS *`.
+fn target<B>(request: &mut Request<B>, limit: usize) -> Result<(), Refusal> {
+    let uri = request.uri();
+    let Some(target) = uri.path_and_query() else {
+        return bad("target");
+    };
+    if target.as_str().len() > limit {
+        return refuse(StatusCode::URI_TOO_LONG, "target_length");
+    }
+    if !target.as_str().bytes().all(|byte| byte.is_ascii_graphic()) {
+        return bad("target");
+    }
+    if target.as_str() == "*" {
+        return if request.method() == Method::OPTIONS && uri.authority().is_none() {
+            Ok(())
+        } else {
+            bad("target")
+        };
+    }
+    if !target.as_str().starts_with('/') {
+        // `http://host?query` has an empty path; origin form needs its slash.
+        return match uri.authority() {
+            Some(_) => absolute(request),
+            None => bad("target"),
+        };
+    }
+    if uri.scheme().is_none() && uri.authority().is_none() {
+        return Ok(());
+    }
+    absolute(request)
+}
+
+fn absolute<B>(request: &mut Request<B>) -> Result<(), Refusal> {
+    let uri = request.uri();
+    let known = matches!(uri.scheme_str(), Some("http" | "https"));
+    let (true, Some(authority)) = (known, uri.authority()) else {
+        return bad("target");
+    };
+    if Authority::parse(authority.as_str()).is_none() {
+        return bad("target");
+    }
+    let Ok(host) = HeaderValue::from_str(authority.as_str()) else {
+        return bad("target");
+    };
+    let plain = match uri.path_and_query() {
+        Some(target) if target.as_str().starts_with('/') => Uri::from(target.clone()),
+        Some(target) => match PathAndQuery::try_from(format!("/{}", target.as_str())) {
+            Ok(target) => Uri::from(target),
+            Err(_) => return bad("target"),
+        },
+        None => Uri::from_static("/"),
+    };
+    // The sent `Host` still has to be a single well-formed one, though it loses.
+    host_lines(request.headers(), request.version())?;
+    request.headers_mut().insert(header::HOST, host);
+    *request.uri_mut() = plain;
+    Ok(())
+}
+
+fn host<B>(request: &Request<B>) -> Result<(), Refusal> {
+    host_lines(request.headers(), request.version())
+}
+
+/// One well-formed `Host`; only HTTP/1.0 may do without (RFC 9112 §3.2).
+fn host_lines(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
+    const HOST: HeaderName = header::HOST;
+    let mut lines = headers.get_all(HOST).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) if version == Version::HTTP_10 => Ok(()),
+        (Some(value), None)
+            if value
+                .to_str()
+                .is_ok_and(|text| Authority::parse(text).is_some()) =>
+        {
+            Ok(())
+        }
+        _ => bad("host"),
+    }
+}
+
+fn bad(reason: &'static str) -> Result<(), Refusal> {
+    refuse(StatusCode::BAD_REQUEST, reason)
+}
+
+fn refuse(status: StatusCode, reason: &'static str) -> Result<(), Refusal> {
+    Err(Refusal { status, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: &str, target: &str, lines: &[(&str, &str)]) -> Request<()> {
+        let mut builder = Request::builder().method(method).uri(target);
+        for (name, value) in lines {
+            builder = builder.header(*name, *value);
+        }
+        builder.body(()).unwrap()
+    }
+
+    #[test]
+    fn absolute_form_wins_over_host() {
+        let mut one = request("GET", "http://a.example:81/p?q", &[("host", "b.example")]);
+        assert_eq!(check(&mut one, 8192), Ok(()));
+        assert_eq!(one.headers().get("host").unwrap(), "a.example:81");
+        assert_eq!(one.uri(), "/p?q");
+        let mut bare = request("GET", "http://a.example?q", &[("host", "a.example")]);
+        assert_eq!(check(&mut bare, 8192), Ok(()));
+        assert_eq!(bare.uri(), "/?q");
+    }
+
+    #[test]
+    fn targets_of_other_forms_are_refused() {
+        for (method, target, status) in [
+            ("GET", "a.example:80", 400),
+            ("CONNECT", "a.example:80", 405),
+            ("TRACE", "/", 405),
+            ("GET", "*", 400),
+            ("GET", "ftp://a.example/", 400),
+            ("GET", "http://user@a.example/", 400),
+            ("GET", "/ä", 400),
+        ] {
+            let mut one = request(method, target, &[("host", "a.example")]);
+            let refusal = check(&mut one, 8192).unwrap_err();
+            assert_eq!(refusal.status.as_u16(), status, "{method} {target}");
+        }
+        let mut long = request("GET", "/0123456789", &[("host", "a")]);
+        assert_eq!(
+            check(&mut long, 8).unwrap_err().status,
+            StatusCode::URI_TOO_LONG
+        );
+    }
+}

@@ -1,0 +1,290 @@
+//! The door: listeners, one per data thread on the same port, the limits of who
+//! may come in, and the orderly end. It knows nothing but a function from request
+//! to answer. (Places left free: TLS goes around the watched socket; HTTP/2 beside
+//! `connection`, chosen by ALPN.)
+
+mod connection;
+pub mod guard;
+mod limit;
+mod watch;
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch as signal};
+use tokio::time::Instant;
+
+pub use connection::ConnectionInfo;
+pub use limit::Places;
+
+use watch::{Order, Patience, Watch, Watched};
+
+/// The limits of connections and heads. Shared by all data threads.
+#[derive(Clone)]
+pub struct Settings {
+    /// The largest head, in bytes (431 above it).
+    pub header_bytes: usize,
+    /// The longest target, in bytes (414 above it).
+    pub target_bytes: usize,
+    /// The most that is buffered of what a client sends, in bytes; at least 8192.
+    pub buffer_bytes: usize,
+    /// The longest that a head may take to come in.
+    pub head: Duration,
+    /// The longest between two requests.
+    pub keep_alive: Duration,
+    /// The longest that a client may neither send its body nor take its answer.
+    pub body_idle: Duration,
+    /// How long an answer is still waited for once the client has sent its last
+    /// byte. A client that closed looks the same as one that closed only its half.
+    pub half_close: Duration,
+    /// How long, after the last answer, what a client still sends is thrown away.
+    pub linger: Duration,
+    /// How much of it at most, in bytes.
+    pub linger_bytes: usize,
+    /// How often connections are looked at: the grain of all these limits.
+    pub sweep: Duration,
+    /// The longest that running requests may take once draining has begun.
+    pub drain: Duration,
+    /// Told the reason of each refusal, for metrics.
+    pub on_refusal: Option<Arc<dyn Fn(&'static str) + Send + Sync>>,
+}
+
+/// The connections of one data thread.
+struct House {
+    watched: RefCell<Vec<Weak<Watch>>>,
+    /// Clients that are being told that there is no room.
+    turned_away: Cell<usize>,
+    freed: Arc<Notify>,
+}
+
+/// Connections that may be told at one time that there is no room; others are just closed.
+const TURNED_AWAY_AT_ONCE: usize = 256;
+
+const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\n\
+    cache-control: no-store\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            header_bytes: 32 * 1024,
+            target_bytes: 8 * 1024,
+            buffer_bytes: 256 * 1024,
+            head: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
+            body_idle: Duration::from_secs(60),
+            half_close: Duration::from_secs(5),
+            linger: Duration::from_secs(2),
+            linger_bytes: 1024 * 1024,
+            sweep: Duration::from_secs(1),
+            drain: Duration::from_secs(20),
+            on_refusal: None,
+        }
+    }
+}
+
+/// Opens `count` listeners on one address; the kernel spreads connections over
+/// them. Port 0 takes a free one, the same for all.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    let first = bind(address)?;
+    let address = first.local_addr()?;
+    let mut listeners = vec![first];
+    while listeners.len() < count {
+        listeners.push(bind(address)?);
+    }
+    Ok(listeners)
+}
+
+/// Accepts and serves connections until `drain` becomes true (or its sender is
+/// gone), then lets what runs finish within `settings.drain`. Must run inside a
+/// `LocalSet`; tunnels are counted, but ended by whoever runs them.
+///
+/// # Errors
+/// When the listener cannot be used by this runtime.
+pub async fn serve<S, F, B>(
+    listener: std::net::TcpListener,
+    settings: Arc<Settings>,
+    places: Places,
+    service: S,
+    mut drain: signal::Receiver<bool>,
+) -> io::Result<()>
+where
+    S: Fn(Request<Incoming>, ConnectionInfo) -> F + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let listener = TcpListener::from_std(listener)?;
+    let service = Rc::new(service);
+    let house = Rc::new(House {
+        watched: RefCell::default(),
+        turned_away: Cell::new(0),
+        freed: Arc::new(Notify::new()),
+    });
+    let sweeper = tokio::task::spawn_local(sweep(Rc::clone(&house), Arc::clone(&settings)));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _told = drain.wait_for(|drain| *drain) => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (tcp, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(fault) => {
+                rest_after(&fault).await;
+                continue;
+            }
+        };
+        let place = match places.take(peer.ip(), &house.freed) {
+            Ok(place) => place,
+            Err(reason) => {
+                if let Some(told) = &settings.on_refusal {
+                    told(reason);
+                }
+                turn_away(&house, tcp);
+                continue;
+            }
+        };
+        let Ok(local) = tcp
+            .local_addr()
+            .and_then(|local| tcp.set_nodelay(true).map(|()| local))
+        else {
+            continue;
+        };
+        let watch = Watch::new(place);
+        house.watched.borrow_mut().push(Arc::downgrade(&watch));
+        let socket = Watched::new(tcp, Arc::clone(&watch), settings.linger_bytes);
+        let info = ConnectionInfo {
+            peer,
+            local,
+            tls: false,
+        };
+        tokio::task::spawn_local(connection::serve(
+            socket,
+            watch,
+            info,
+            Arc::clone(&settings),
+            Rc::clone(&service),
+        ));
+    }
+    drop(listener);
+    house.empty(settings.drain).await;
+    sweeper.abort();
+    Ok(())
+}
+
+impl House {
+    /// Lets all connections finish, then ends those that have not.
+    async fn empty(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        self.each(Watch::drain);
+        while self.each(|_| ()) > 0 {
+            if tokio::time::timeout_at(deadline, self.freed.notified())
+                .await
+                .is_err()
+            {
+                self.each(|watch| watch.tell(Order::Close));
+                // One turn for the tasks to notice.
+                tokio::task::yield_now().await;
+                return;
+            }
+        }
+    }
+
+    /// Does something with each living connection and says how many there are.
+    fn each(&self, act: impl Fn(&Watch)) -> usize {
+        let mut watched = self.watched.borrow_mut();
+        watched.retain(|watch| watch.strong_count() > 0);
+        for watch in watched.iter().filter_map(Weak::upgrade) {
+            act(&watch);
+        }
+        watched.len()
+    }
+}
+
+async fn sweep(house: Rc<House>, settings: Arc<Settings>) {
+    let sweeps = |wait| Patience::sweeps(wait, settings.sweep);
+    let patience = Patience {
+        head: sweeps(settings.head),
+        idle: sweeps(settings.keep_alive),
+        body: sweeps(settings.body_idle),
+        half_close: sweeps(settings.half_close),
+        linger: sweeps(settings.linger),
+    };
+    let mut interval = tokio::time::interval(settings.sweep.max(Duration::from_millis(1)));
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        house.each(|watch| watch.sweep(&patience));
+    }
+}
+
+/// After a failed accept: a connection that is already gone costs nothing, but
+/// out of file descriptors the same error would come back at once, forever.
+async fn rest_after(fault: &io::Error) {
+    match fault.kind() {
+        io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::Interrupted => {}
+        _ => {
+            tracing::warn!(%fault, "cannot accept connections; waiting a moment");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// Says briefly that there is no room.
+fn turn_away(house: &Rc<House>, mut tcp: TcpStream) {
+    if house.turned_away.get() >= TURNED_AWAY_AT_ONCE {
+        return;
+    }
+    house.turned_away.set(house.turned_away.get() + 1);
+    let house = Rc::clone(house);
+    tokio::task::spawn_local(async move {
+        let talk = async {
+            tcp.write_all(NO_ROOM).await?;
+            tcp.shutdown().await?;
+            let mut scrap = [0; 1024];
+            for _ in 0..16 {
+                if tcp.read(&mut scrap).await? == 0 {
+                    break;
+                }
+            }
+            io::Result::Ok(())
+        };
+        let _gone_or_slow = tokio::time::timeout(Duration::from_secs(1), talk).await;
+        house.turned_away.set(house.turned_away.get() - 1);
+    });
+}
+
+fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        // One listener for both families where the address is unspecified.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}

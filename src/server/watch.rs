@@ -1,0 +1,396 @@
+//! What a connection is doing, and for how long. A sweep looks at every
+//! connection of its thread once a second and ends those that take too long;
+//! no timer is armed per request.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::limit::Place;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// The head of a request is coming in, or a new connection has said nothing yet.
+    Head,
+    /// Between two requests.
+    Idle,
+    /// A request is being served; nothing is answered yet.
+    Serving,
+    /// The answer is going out.
+    Answering,
+    /// All is said; what the client still sends is thrown away for a moment, so
+    /// that the answer is not lost in a reset.
+    Lingering,
+    /// No longer HTTP.
+    Tunnel,
+}
+
+/// What the sweep wants of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Order {
+    /// Nothing.
+    Go,
+    /// End it now.
+    Close,
+    /// Say that it took too long (408), and end it.
+    TimedOut,
+}
+
+/// The limits of a connection, in sweeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    pub(crate) head: u32,
+    pub(crate) idle: u32,
+    pub(crate) body: u32,
+    pub(crate) half_close: u32,
+    pub(crate) linger: u32,
+}
+
+/// Shared by a connection's socket, its task and the sweep, all on one thread.
+/// Atomic only because a socket that may be upgraded has to be `Send`.
+pub(crate) struct Watch {
+    phase: AtomicU8,
+    /// Sweeps since the phase began or, while serving and answering, since a byte moved.
+    quiet: AtomicU32,
+    /// Sweeps in which nothing moved since the client was seen to have sent its last byte.
+    ended: AtomicU32,
+    order: AtomicU8,
+    draining: AtomicBool,
+    wants_read: AtomicBool,
+    wants_write: AtomicBool,
+    /// Whether a byte of the present head came.
+    began: AtomicBool,
+    fragment: AtomicBool,
+    has_body: AtomicBool,
+    close_delimited: AtomicBool,
+    probe: AtomicBool,
+    half_closed: AtomicBool,
+    cut: AtomicBool,
+    waker: OnceLock<Waker>,
+    _place: Place,
+}
+
+/// The client's socket, watched.
+pub(crate) struct Watched {
+    tcp: TcpStream,
+    watch: Arc<Watch>,
+    /// Whether the next bytes belong to a request line.
+    in_request_line: bool,
+    /// Bytes that may still be thrown away at the end.
+    linger_bytes: usize,
+    shut: bool,
+}
+
+impl Watch {
+    pub(crate) fn new(place: Place) -> Arc<Self> {
+        Arc::new(Self {
+            phase: AtomicU8::new(Phase::Head as u8),
+            quiet: AtomicU32::new(0),
+            ended: AtomicU32::new(0),
+            order: AtomicU8::new(Order::Go as u8),
+            draining: AtomicBool::new(false),
+            wants_read: AtomicBool::new(false),
+            wants_write: AtomicBool::new(false),
+            began: AtomicBool::new(false),
+            fragment: AtomicBool::new(false),
+            has_body: AtomicBool::new(false),
+            close_delimited: AtomicBool::new(false),
+            probe: AtomicBool::new(false),
+            half_closed: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+            waker: OnceLock::new(),
+            _place: place,
+        })
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Relaxed) {
+            0 => Phase::Head,
+            1 => Phase::Idle,
+            2 => Phase::Serving,
+            3 => Phase::Answering,
+            4 => Phase::Lingering,
+            _ => Phase::Tunnel,
+        }
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+        self.quiet.store(0, Relaxed);
+    }
+
+    /// A request begins to be served.
+    pub(crate) fn begin(&self, has_body: bool, close_delimited: bool) {
+        self.has_body.store(has_body, Relaxed);
+        self.close_delimited.store(close_delimited, Relaxed);
+        self.began.store(false, Relaxed);
+        self.enter(Phase::Serving);
+    }
+
+    /// The answer's body has ended; a tunnel and the farewell are phases of their own.
+    pub(crate) fn answered(&self) {
+        if matches!(self.phase(), Phase::Serving | Phase::Answering) {
+            self.enter(Phase::Idle);
+        }
+    }
+
+    /// Whether the present request line had a fragment, which hyper cuts off silently.
+    pub(crate) fn take_fragment(&self) -> bool {
+        self.fragment.swap(false, Relaxed)
+    }
+
+    pub(crate) fn order(&self) -> Order {
+        match self.order.load(Relaxed) {
+            0 => Order::Go,
+            1 => Order::Close,
+            _ => Order::TimedOut,
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Whether a 408 says something: part of a request has come, nothing was answered.
+    pub(crate) fn may_say_408(&self) -> bool {
+        match self.phase() {
+            Phase::Head => self.began.load(Relaxed),
+            phase => phase == Phase::Serving,
+        }
+    }
+
+    /// An answer broke off. Where its end is only the end of the connection, that
+    /// end has to be a reset, or it would look whole.
+    pub(crate) fn cut(&self) {
+        self.cut.store(self.close_delimited.load(Relaxed), Relaxed);
+    }
+
+    /// Remembers whom to wake. A connection's task is the same for life.
+    pub(crate) fn attend(&self, context: &Context<'_>) {
+        if self.waker.get().is_none() {
+            let _same = self.waker.set(context.waker().clone());
+        }
+    }
+
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Relaxed);
+        self.wake();
+    }
+
+    pub(crate) fn tell(&self, order: Order) {
+        self.order.store(order as u8, Relaxed);
+        self.wake();
+    }
+
+    /// One sweep.
+    pub(crate) fn sweep(&self, patience: &Patience) {
+        let quiet = self.quiet.load(Relaxed).saturating_add(1);
+        self.quiet.store(quiet, Relaxed);
+        match self.phase() {
+            Phase::Head if quiet > patience.head => self.tell(Order::TimedOut),
+            Phase::Idle if quiet > patience.idle => self.tell(Order::Close),
+            Phase::Lingering if quiet > patience.linger => self.tell(Order::Close),
+            Phase::Serving | Phase::Answering => self.sweep_active(quiet, patience),
+            Phase::Head | Phase::Idle | Phase::Lingering | Phase::Tunnel => {}
+        }
+    }
+
+    fn sweep_active(&self, quiet: u32, patience: &Patience) {
+        let stalled = self.wants_read.load(Relaxed) || self.wants_write.load(Relaxed);
+        if stalled && quiet > patience.body {
+            return self.tell(Order::TimedOut);
+        }
+        if self.half_closed.load(Relaxed) {
+            let ended = self.ended.load(Relaxed).saturating_add(1);
+            self.ended.store(ended, Relaxed);
+            if ended > patience.half_close {
+                self.tell(Order::Close);
+            }
+        } else if !stalled {
+            self.probe.store(true, Relaxed);
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Patience {
+    /// The limit `wait` in sweeps of `sweep`, rounded up.
+    pub(crate) fn sweeps(wait: Duration, sweep: Duration) -> u32 {
+        u32::try_from(wait.as_nanos().div_ceil(sweep.as_nanos().max(1))).unwrap_or(u32::MAX)
+    }
+}
+
+impl Watched {
+    pub(crate) fn new(tcp: TcpStream, watch: Arc<Watch>, linger_bytes: usize) -> Self {
+        Self {
+            tcp,
+            watch,
+            in_request_line: true,
+            linger_bytes,
+            shut: false,
+        }
+    }
+
+    /// A last word, if the socket takes it at once.
+    pub(crate) fn say(&self, words: &[u8]) {
+        let _full_or_gone = self.tcp.try_write(words);
+    }
+
+    /// Bytes of a head came in.
+    fn head_bytes(&mut self, phase: Phase, bytes: &[u8]) {
+        if phase == Phase::Idle {
+            self.watch.enter(Phase::Head);
+            self.in_request_line = true;
+        }
+        self.watch.began.store(true, Relaxed);
+        if !self.in_request_line {
+            return;
+        }
+        let start = bytes
+            .iter()
+            .position(|byte| !matches!(byte, b'\r' | b'\n'))
+            .unwrap_or(bytes.len());
+        for byte in bytes.get(start..).unwrap_or_default() {
+            match byte {
+                b'#' => self.watch.fragment.store(true, Relaxed),
+                b'\n' => {
+                    self.in_request_line = false;
+                    return;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the client is still there: its end is noticed without reading its bytes.
+    fn probe(&self) -> io::Result<()> {
+        match SockRef::from(&self.tcp).peek(&mut [MaybeUninit::uninit()]) {
+            Ok(0) => self.watch.half_closed.store(true, Relaxed),
+            Ok(_) => {}
+            Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {}
+            Err(fault) => return Err(fault),
+        }
+        Ok(())
+    }
+
+    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        let pending = polled.is_pending();
+        self.watch.wants_write.store(pending, Relaxed);
+        if !pending && self.watch.phase() != Phase::Head {
+            self.watch.quiet.store(0, Relaxed);
+            self.watch.ended.store(0, Relaxed);
+        }
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.tcp).poll_read(context, buffer);
+        self.watch.wants_read.store(polled.is_pending(), Relaxed);
+        let came = buffer.filled().get(before..).unwrap_or_default();
+        if !came.is_empty() {
+            match self.watch.phase() {
+                phase @ (Phase::Head | Phase::Idle) => self.head_bytes(phase, came),
+                Phase::Serving | Phase::Answering => self.watch.quiet.store(0, Relaxed),
+                Phase::Lingering | Phase::Tunnel => {}
+            }
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.tcp).poll_write(context, bytes);
+        self.wrote(&polled);
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.tcp).poll_write_vectored(context, slices);
+        self.wrote(&polled);
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    /// hyper flushes each time its task runs, so this is where a probe is answered.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.watch.probe.swap(false, Relaxed) {
+            self.probe()?;
+        }
+        Pin::new(&mut self.tcp).poll_flush(context)
+    }
+
+    /// Ends our half, then throws away what the client still sends: closing a
+    /// socket with unread bytes resets it, and the answer would be lost.
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.shut {
+            ready!(Pin::new(&mut self.tcp).poll_shutdown(context))?;
+            self.shut = true;
+            let unread = match self.watch.phase() {
+                Phase::Tunnel => false,
+                Phase::Head => true,
+                _ => self.watch.has_body.load(Relaxed),
+            };
+            if !unread {
+                return Poll::Ready(Ok(()));
+            }
+            self.watch.enter(Phase::Lingering);
+        }
+        if self.watch.phase() != Phase::Lingering {
+            return Poll::Ready(Ok(()));
+        }
+        let mut scrap = [MaybeUninit::uninit(); 4096];
+        loop {
+            let mut buffer = ReadBuf::uninit(&mut scrap);
+            let read = ready!(Pin::new(&mut self.tcp).poll_read(context, &mut buffer));
+            let came = buffer.filled().len();
+            if read.is_err() || came == 0 || came >= self.linger_bytes {
+                return Poll::Ready(Ok(()));
+            }
+            self.linger_bytes -= came;
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if self.watch.cut.load(Relaxed) {
+            let _closed_anyway = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
