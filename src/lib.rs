@@ -11,6 +11,7 @@
 pub mod clock;
 pub mod config;
 pub mod controller;
+pub mod gateway;
 pub mod ledger;
 pub mod load;
 pub mod metrics;

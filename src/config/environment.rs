@@ -174,10 +174,11 @@ impl Leaf {
             Kind::Number(..) => text.parse::<f64>().map_or(verbatim, Value::from),
             Kind::Flag => text.parse::<bool>().map_or(verbatim, Value::from),
             Kind::Texts | Kind::Rules(_) => items().map(Value::from).collect(),
-            // Named secrets: `id:secret,id:secret`.
+            // Named secrets: `id:secret,id:secret`. What has no id is a
+            // secret all the same, and must not be shown as an id.
             Kind::Tables(_) => items()
                 .map(|item| {
-                    let (id, secret) = item.split_once(':').unwrap_or((item, ""));
+                    let (id, secret) = item.split_once(':').unwrap_or(("", item));
                     json!({ "id": id, "secret": secret })
                 })
                 .collect(),

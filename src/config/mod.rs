@@ -310,6 +310,7 @@ impl Config {
             "",
             &mut faults,
         );
+        faults.settle();
         let raw = serde_json::from_value(Value::Object(sound)).unwrap_or_else(|error| {
             faults.add("gateway.toml", "", error.to_string());
             raw::RawFile::default()

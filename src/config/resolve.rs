@@ -188,6 +188,10 @@ fn origin(written: Option<&str>, faults: &mut Faults) -> Option<Origin> {
         faults.add("origin", "", remedy);
         return None;
     };
+    if text.contains('@') {
+        faults.add("origin", "", "write no user or password into the URL");
+        return None;
+    }
     let url = url::Url::parse(text).ok();
     let sound = url.filter(|url| {
         matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|h| !h.is_empty())
@@ -200,10 +204,6 @@ fn origin(written: Option<&str>, faults: &mut Faults) -> Option<Origin> {
         );
         return None;
     };
-    if !url.username().is_empty() || url.password().is_some() {
-        faults.add("origin", "", "write no user or password into the URL");
-        return None;
-    }
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
         let remedy = "write the URL without a path or query: requests keep their own";
         faults.text("origin", text, remedy);
@@ -220,14 +220,14 @@ fn origin_host(written: Option<&str>, faults: &mut Faults) -> OriginHost {
     match written {
         None | Some("preserve") => OriginHost::Preserve,
         Some("origin") => OriginHost::Origin,
-        Some(text) => match host::configured(text) {
-            Ok(name) => OriginHost::Named(name),
-            Err(_) => {
+        Some(text) => host::configured(text).map_or_else(
+            |_| {
                 let remedy = "write \"preserve\", \"origin\" or a host name";
                 faults.text("origin_host", text, remedy);
                 OriginHost::Preserve
-            }
-        },
+            },
+            OriginHost::Named,
+        ),
     }
 }
 
@@ -454,14 +454,12 @@ fn events(
             bypass.secret_file.take().as_ref(),
             faults,
         );
-        if let Some(id) = event.id.clone() {
-            if !ids.insert(id.clone()) {
-                let remedy = "another event has this id: rename one";
-                faults.text(&format!("{path}.id"), &id, remedy);
-                continue;
-            }
+        let settings = event.resolve(&path, faults);
+        if let Some(id) = event.id.clone().filter(|id| !ids.insert(id.clone())) {
+            let remedy = "another event has this id: rename one";
+            faults.text(&format!("{path}.id"), &id, remedy);
         }
-        let Some(settings) = event.resolve(&path, faults) else {
+        let Some(settings) = settings else {
             continue;
         };
         for (at, host) in settings.hosts.iter().enumerate() {

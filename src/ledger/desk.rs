@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::Stay;
 use crate::room::event::EventId;
 use crate::room::ticket::SessionKey;
 use crate::room::time::Timestamp;
@@ -93,6 +94,18 @@ impl Desk {
     /// [`Away`] when the store gives no answer.
     pub async fn touch(&self, touch: Touch) -> Result<Option<Timestamp>, Away> {
         ask(&self.touch, touch).await
+    }
+
+    /// Keeps a session until `keep`, for an origin that asks for it.
+    ///
+    /// # Errors
+    /// [`Away`] when the store gives no answer.
+    pub async fn extend(&self, stay: &Stay, keep: Timestamp) -> Result<Option<Timestamp>, Away> {
+        self.touch(Touch {
+            keep,
+            ..stay.touch()
+        })
+        .await
     }
 
     /// Ends a session; tells whether it was there.

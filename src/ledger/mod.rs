@@ -21,7 +21,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 pub use counts::Counts;
-pub use sessions::{Sessions, Stay};
+pub use sessions::{InUse, Sessions, Stay};
 pub use tickets::Heard;
 pub use view::View;
 

@@ -63,6 +63,17 @@ impl Stay {
         }
     }
 
+    /// The touch that extends it by its idle time.
+    #[must_use]
+    pub fn touch(&self) -> Touch {
+        Touch {
+            session: self.session,
+            begun: self.begun(),
+            until: self.acknowledged(),
+            keep: Timestamp(0),
+        }
+    }
+
     /// Marks the session as ended.
     pub fn end(&self, at: Timestamp) {
         let _ = self
@@ -171,11 +182,7 @@ impl Sessions {
         due.into_iter()
             .map(|stay| {
                 stay.queued.store(false, Ordering::Release);
-                let touch = Touch {
-                    session: stay.session,
-                    begun: stay.begun(),
-                    until: stay.acknowledged(),
-                };
+                let touch = stay.touch();
                 (stay, touch)
             })
             .collect()

@@ -156,11 +156,10 @@ impl<G> OriginBody<G> {
     /// The answer is whole: the guard goes, and the connection goes back if the request is whole too.
     fn end(&mut self) {
         self.guard = None;
-        if let Some(lease) = self.lease.take() {
-            if self.reusable && Upload::is_whole(self.upload.as_deref()) {
+        if let Some(lease) = self.lease.take()
+            && self.reusable && Upload::is_whole(self.upload.as_deref()) {
                 lease.give_back();
             }
-        }
     }
 
     fn fail(&mut self, fault: OriginError) -> Poll<Option<Result<Frame<Bytes>, OriginError>>> {
@@ -221,11 +220,10 @@ impl HttpBody for RequestBody {
         let Some(upload) = &this.upload else {
             return polled;
         };
-        if let Poll::Ready(Some(Ok(frame))) = &mut polled {
-            if let Some(trailers) = frame.trailers_mut() {
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut() {
                 headers::clean_trailers(trailers);
             }
-        }
         let now = upload.ticker.now();
         upload.stage.set(match &polled {
             Poll::Pending => Stage::Client,

@@ -122,13 +122,12 @@ pub(crate) fn prepare_response<B>(
     let both = chunked && length.is_some();
     if both {
         headers.remove(header::CONTENT_LENGTH);
-    } else if let Some(length) = length {
-        if headers.get_all(header::CONTENT_LENGTH).iter().count() > 1
-            || !is_plain_number(headers.get(header::CONTENT_LENGTH))
+    } else if let Some(length) = length
+        && (headers.get_all(header::CONTENT_LENGTH).iter().count() > 1
+            || !is_plain_number(headers.get(header::CONTENT_LENGTH)))
         {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-    }
     *response.version_mut() = http::Version::HTTP_11;
     Ok(Framing {
         reusable: !both,
@@ -192,11 +191,10 @@ fn take_off_hop_by_hop(headers: &mut HeaderMap) {
             if token.eq_ignore_ascii_case("keep-alive") || token.eq_ignore_ascii_case("close") {
                 continue;
             }
-            if let Ok(name) = HeaderName::from_bytes(token.as_bytes()) {
-                if !is_protected(&name) {
+            if let Ok(name) = HeaderName::from_bytes(token.as_bytes())
+                && !is_protected(&name) {
                     doomed.push(name);
                 }
-            }
         }
     }
     doomed.extend(headers.keys().filter(|name| is_hop_by_hop(name)).cloned());

@@ -59,6 +59,7 @@ pub struct Reception {
     pub joins: Joins,
     ready: AtomicBool,
     draining: AtomicBool,
+    closing: AtomicBool,
 }
 
 /// Who stands at the door.
@@ -169,6 +170,7 @@ impl Reception {
             joins: Joins::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
         }
     }
 
@@ -187,6 +189,17 @@ impl Reception {
     /// The server begins to drain.
     pub fn set_draining(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    /// The drain is over: what is left, such as tunnels, ends.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Ends what outlives the drain.
+    pub fn set_closing(&self) {
+        self.closing.store(true, Ordering::Release);
     }
 
     /// Lets a newcomer in or gives a place.
@@ -265,7 +278,7 @@ impl Reception {
         let now = ledger.now();
         let window = ledger.window();
         let Some(view) = ledger.view() else {
-            return self.unknown(ticket, now, first, window);
+            return Self::unknown(ticket, now, first, window);
         };
         let called = ticket.number < view.snapshot.meta.called;
         let place = view.place(ticket.number);
@@ -296,7 +309,7 @@ impl Reception {
         }
     }
 
-    fn unknown(&self, ticket: &Ticket, now: Timestamp, first: bool, window: Duration) -> Line {
+    fn unknown(ticket: &Ticket, now: Timestamp, first: bool, window: Duration) -> Line {
         let poll_after = spread(estimate::poll_after(None, first, window));
         Line {
             ticket: Ticket {
@@ -364,9 +377,8 @@ impl Reception {
         }
         let idle = ledger.settings.load().session_idle;
         let touch = Touch {
-            session: pass.session,
-            begun: stay.begun(),
             until: Timestamp(pass.expires.saturating_mul(1000)),
+            ..stay.touch()
         };
         match ledger.desk.touch(touch).await {
             Ok(Some(expires)) => {

@@ -228,6 +228,11 @@ impl EventId {
         }
     }
 
+    /// Stands in while the faults of an event without a sound id are collected.
+    pub(super) fn unnamed() -> Self {
+        Self("unnamed".into())
+    }
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

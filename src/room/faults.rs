@@ -18,7 +18,10 @@ pub struct Fault {
 
 /// All faults found so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Faults(Vec<Fault>);
+pub struct Faults {
+    all: Vec<Fault>,
+    settled: usize,
+}
 
 impl Fault {
     /// The path as the API spells it: camelCase, `limitCnt` and `eventId`.
@@ -29,6 +32,14 @@ impl Fault {
             "limit" => "limitCnt".to_owned(),
             path => camel(path),
         }
+    }
+}
+
+impl Fault {
+    /// Whether `path` is this fault's place or within it.
+    fn covers(&self, path: &str) -> bool {
+        path.strip_prefix(self.path.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     }
 }
 
@@ -50,16 +61,26 @@ impl fmt::Display for Fault {
 impl Faults {
     /// Notes a fault. Of a long value only the beginning is kept.
     pub fn add(&mut self, path: &str, value: &str, remedy: impl Into<String>) {
+        let settled = self.all.get(..self.settled).unwrap_or_default();
+        if settled.iter().any(|fault| fault.covers(path)) {
+            return;
+        }
         let mut value: String = value.replace(['\n', '\r'], " ");
         if let Some((end, _)) = value.char_indices().nth(80) {
             value.truncate(end);
             value.push('…');
         }
-        self.0.push(Fault {
+        self.all.push(Fault {
             path: path.to_owned(),
             value,
             remedy: remedy.into(),
         });
+    }
+
+    /// From here on faults at or below the places that have one already are
+    /// its consequences and are not noted: what is wrong was left out.
+    pub fn settle(&mut self) {
+        self.settled = self.all.len();
     }
 
     /// Notes a fault about a text.
@@ -70,23 +91,23 @@ impl Faults {
     /// Whether nothing is wrong.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     /// Each of them, in the order found.
     pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
-        self.0.iter()
+        self.all.iter()
     }
 
     /// Names the environment variable beside each path that one has set.
     pub fn name_sources(&mut self, source: impl Fn(&str) -> Option<String>) {
-        for fault in &mut self.0 {
+        for fault in &mut self.all {
             if let Some(name) = source(&fault.path) {
                 fault.path = format!("{} ({name})", fault.path);
             }
@@ -149,6 +170,20 @@ mod tests {
             "event[0].limit = \"a\\nb\": write a whole number, at least 1\n\
              origin: say where requests go"
         );
+    }
+
+    #[test]
+    fn consequences_of_what_was_left_out_are_not_noted() {
+        let mut faults = Faults::default();
+        faults.add("api.keys[0]", "", "");
+        faults.add("api.keys[0].id", "", "two of one pass are two");
+        faults.settle();
+        faults.add("api.keys[0].secret", "", "");
+        faults.add("api.keys[0]", "", "");
+        assert_eq!(faults.len(), 2);
+        faults.add("api.keys[01]", "", "");
+        faults.add("api.keys", "", "");
+        assert_eq!(faults.len(), 4);
     }
 
     #[test]

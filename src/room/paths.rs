@@ -311,10 +311,10 @@ mod tests {
     #[test]
     fn a_plain_path_is_itself_and_is_not_copied() {
         for path in ["/", "/shop/", "/assets/app.min.js", "/a-b_c~d/e@f:g,h"] {
-            assert_eq!(
-                readings(path),
-                Readings::One(Cow::Borrowed(path.as_bytes())),
-                "{path}"
+            let read = readings(path);
+            assert!(
+                matches!(&read, Readings::One(Cow::Borrowed(one)) if *one == path.as_bytes()),
+                "{path}: {read:?}"
             );
         }
     }

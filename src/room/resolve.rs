@@ -28,7 +28,8 @@ impl RawEvent {
         let before = faults.len();
         let mut at = At { path, faults };
         let id = at.id(self.id.as_deref());
-        let mut settings = EventSettings::new(id?);
+        // Without an id nothing comes of it, but its other faults are told.
+        let mut settings = EventSettings::new(id.unwrap_or_else(EventId::unnamed));
         if let Some(name) = self.name.as_ref().filter(|name| !name.trim().is_empty()) {
             settings.name.clone_from(name);
         }
@@ -314,13 +315,12 @@ impl At<'_> {
                 self.fault("bypass.header", header, remedy);
             }
         }
-        if let Some(secret) = &bypass.secret {
-            if secret.reveal().len() < BYPASS_SECRET_MIN {
+        if let Some(secret) = &bypass.secret
+            && secret.reveal().len() < BYPASS_SECRET_MIN {
                 let remedy = format!("write at least {BYPASS_SECRET_MIN} characters");
                 self.faults
                     .add(&join(self.path, "bypass.secret"), "", remedy);
             }
-        }
         bypass
     }
 }

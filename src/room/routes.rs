@@ -136,8 +136,7 @@ impl Routes {
         }
     }
 
-    /// The event that owns a host and path, whatever is excluded: for
-    /// `explain`, and for pages that must know whose they are.
+    /// The list that the routes were made of: [`Route::Matched`] gives an index into it.
     #[must_use]
     pub fn events(&self) -> &[Arc<EventSettings>] {
         &self.events

@@ -90,7 +90,8 @@ pub fn check(
 ) -> Map<String, Value> {
     let mut sound = Map::new();
     let Value::Object(map) = value else {
-        faults.add(path, &value.to_string(), "write a table of keys and values");
+        // The value is not shown: it may be a secret in the wrong place.
+        faults.add(path, "", "write a table of keys and values");
         return sound;
     };
     for (name, value) in map {
@@ -151,13 +152,20 @@ impl Kind {
         faults: &mut Faults,
     ) -> Option<Value> {
         match self {
-            Self::Table(keys) => Some(Value::Object(check(value, keys, spelling, path, faults))),
+            Self::Table(keys) => {
+                let sound = check(value, keys, spelling, path, faults);
+                value.is_object().then_some(Value::Object(sound))
+            }
             Self::Tables(keys) => list(value, path, faults, |entry, path, faults| {
-                Some(Value::Object(check(entry, keys, spelling, path, faults)))
+                let sound = check(entry, keys, spelling, path, faults);
+                entry.is_object().then_some(Value::Object(sound))
             }),
-            Self::Rules(keys) => list(value, path, faults, |entry, path, faults| match entry {
-                Value::String(_) => Some(entry.clone()),
-                _ => Some(Value::Object(check(entry, keys, spelling, path, faults))),
+            Self::Rules(keys) => list(value, path, faults, |entry, path, faults| {
+                if entry.is_string() {
+                    return Some(entry.clone());
+                }
+                let sound = check(entry, keys, spelling, path, faults);
+                entry.is_object().then_some(Value::Object(sound))
             }),
             Self::Texts => list(value, path, faults, |entry, path, faults| {
                 Self::Text(2000).check(entry, spelling, path, faults)
@@ -263,19 +271,22 @@ fn list(
     mut each: impl FnMut(&Value, &str, &mut Faults) -> Option<Value>,
 ) -> Option<Value> {
     let Some(entries) = value.as_array().filter(|list| list.len() <= LIST_MAX) else {
-        faults.add(
-            path,
-            &value.to_string(),
-            format!("write a list in brackets, at most {LIST_MAX} entries"),
-        );
+        // The value is not shown: it may be a secret in the wrong place.
+        let remedy = format!("write a list in brackets, at most {LIST_MAX} entries");
+        faults.add(path, "", remedy);
         return None;
     };
-    let sound = entries
+    // Each entry is looked at, also after a bad one; a list with a bad one is
+    // left out whole, so that the others keep their index.
+    let sound: Vec<Option<Value>> = entries
         .iter()
         .enumerate()
-        .filter_map(|(index, entry)| each(entry, &format!("{path}[{index}]"), faults))
+        .map(|(index, entry)| each(entry, &format!("{path}[{index}]"), faults))
         .collect();
-    Some(Value::Array(sound))
+    sound
+        .into_iter()
+        .collect::<Option<Vec<_>>>()
+        .map(Value::Array)
 }
 
 /// The remedy for a key nobody knows.

@@ -133,7 +133,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 fn written(value: u64, units: &[(&str, u64)]) -> String {
     units
         .iter()
-        .find(|(_, scale)| value % scale == 0)
+        .find(|(_, scale)| value.is_multiple_of(*scale))
         .map_or_else(String::new, |(name, scale)| {
             format!("{}{name}", value / scale)
         })

@@ -78,6 +78,7 @@ pub(crate) async fn serve<S, F, B>(
         .header_read_timeout(None)
         .max_header_size(settings.header_bytes)
         .max_buf_size(settings.header_bytes.max(settings.buffer_bytes));
+    let told = Arc::clone(&settings);
     let desk = Rc::new(Desk {
         service,
         settings,
@@ -110,11 +111,18 @@ pub(crate) async fn serve<S, F, B>(
         End::Finished(Err(fault)) => {
             if fault.is_user() {
                 watch.cut();
+            } else if fault.is_parse_too_large() {
+                told.refused("head_size");
+            } else if fault.is_parse() {
+                told.refused("malformed");
             }
             tracing::debug!(%fault, "connection ended");
         }
         End::Told(order) => {
             let speaks = order == Order::TimedOut && watch.may_say_408();
+            if speaks {
+                told.refused("timeout");
+            }
             if watch.phase() == Phase::Answering {
                 watch.cut();
             }
@@ -147,9 +155,7 @@ impl<S> Desk<S> {
                 .await
                 .map(Content::Served),
             Err(refusal) => {
-                if let Some(told) = &self.settings.on_refusal {
-                    told(refusal.reason);
-                }
+                self.settings.refused(refusal.reason);
                 drop(request);
                 refused(refusal)
             }

@@ -1,12 +1,15 @@
 //! How many connections there may be, in all and from one address. An IPv6
-//! visitor owns a whole /64, so that is what counts as one address.
+//! visitor owns a whole /64, so that is what counts as one address. Behind a trusted
+//! proxy stand many visitors; its connections count in all only.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+
+use crate::visitor::address::TrustedProxies;
 
 /// The connections of all data threads. Cloning gives another handle to the same count.
 #[derive(Clone)]
@@ -17,6 +20,7 @@ pub struct Places {
 struct Inner {
     limit: usize,
     limit_per_address: usize,
+    proxies: TrustedProxies,
     taken: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -24,19 +28,22 @@ struct Inner {
 /// One connection's place; free again when dropped.
 pub(crate) struct Place {
     places: Places,
-    address: IpAddr,
+    /// Whose it is, unless it is a proxy's.
+    address: Option<IpAddr>,
     /// Told when the place is free, so that a drain can end.
     freed: Arc<Notify>,
 }
 
 impl Places {
-    /// Room for `limit` connections in all and `limit_per_address` from one address.
+    /// Room for `limit` connections in all and `limit_per_address` from one address
+    /// that is not one of `proxies`.
     #[must_use]
-    pub fn new(limit: usize, limit_per_address: usize) -> Self {
+    pub fn new(limit: usize, limit_per_address: usize, proxies: TrustedProxies) -> Self {
         Self {
             inner: Arc::new(Inner {
                 limit,
                 limit_per_address,
+                proxies,
                 taken: AtomicUsize::new(0),
                 by_address: Mutex::default(),
             }),
@@ -51,20 +58,18 @@ impl Places {
 
     /// A place for a connection from `address`; the reason if there is none.
     pub(crate) fn take(&self, address: IpAddr, freed: &Arc<Notify>) -> Result<Place, &'static str> {
-        let address = one_subscriber(address);
-        if self.inner.taken.fetch_add(1, Ordering::Relaxed) >= self.inner.limit {
-            self.inner.taken.fetch_sub(1, Ordering::Relaxed);
+        let inner = &*self.inner;
+        let own = !inner.proxies.contains(address);
+        let address = own.then(|| one_subscriber(address));
+        if inner.taken.fetch_add(1, Ordering::Relaxed) >= inner.limit {
+            inner.taken.fetch_sub(1, Ordering::Relaxed);
             return Err("connections");
         }
-        {
-            let mut all = self
-                .inner
-                .by_address
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+        if let Some(address) = address {
+            let mut all = inner.all();
             let own = all.entry(address).or_default();
-            if *own >= self.inner.limit_per_address {
-                self.inner.taken.fetch_sub(1, Ordering::Relaxed);
+            if *own >= inner.limit_per_address {
+                inner.taken.fetch_sub(1, Ordering::Relaxed);
                 return Err("connections_per_address");
             }
             *own += 1;
@@ -77,21 +82,28 @@ impl Places {
     }
 }
 
+impl Inner {
+    fn all(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        // Each holder leaves the map whole, so a panic elsewhere does not spoil it.
+        self.by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        let inner = &self.places.inner;
+        let inner = &*self.places.inner;
         inner.taken.fetch_sub(1, Ordering::Relaxed);
-        let mut all = inner
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = all.get_mut(&self.address) {
-            *own -= 1;
-            if *own == 0 {
-                all.remove(&self.address);
+        if let Some(address) = self.address {
+            let mut all = inner.all();
+            if let Some(own) = all.get_mut(&address) {
+                *own -= 1;
+                if *own == 0 {
+                    all.remove(&address);
+                }
             }
         }
-        drop(all);
         self.freed.notify_one();
     }
 }
@@ -111,7 +123,7 @@ mod tests {
 
     #[test]
     fn places_end_and_come_back() {
-        let places = Places::new(3, 2);
+        let places = Places::new(3, 2, TrustedProxies::default());
         let freed = Arc::new(Notify::new());
         let take = |address: &str| places.take(address.parse().unwrap(), &freed);
         let one = take("2001:db8::1").ok().unwrap();
@@ -122,5 +134,19 @@ mod tests {
         drop(one);
         assert!(take("2001:db8::3").is_ok());
         assert_eq!(places.taken(), 2);
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_not_one_visitor() {
+        let proxies = TrustedProxies::new(&["private"], "").unwrap();
+        let places = Places::new(3, 1, proxies);
+        let freed = Arc::new(Notify::new());
+        let take = |address: &str| places.take(address.parse().unwrap(), &freed);
+        let _held = [
+            take("10.0.0.1").ok(),
+            take("10.0.0.1").ok(),
+            take("10.0.0.1").ok(),
+        ];
+        assert_eq!(take("10.0.0.1").err(), Some("connections"));
     }
 }

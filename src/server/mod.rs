@@ -57,7 +57,8 @@ pub struct Settings {
     pub sweep: Duration,
     /// The longest that running requests may take once draining has begun.
     pub drain: Duration,
-    /// Told the reason of each refusal, for metrics.
+    /// Told the reason of each refusal, for metrics: `connections`, `connections_per_address`,
+    /// `head_size`, `malformed`, `timeout`, or that of a [`guard::Refusal`].
     pub on_refusal: Option<Arc<dyn Fn(&'static str) + Send + Sync>>,
 }
 
@@ -90,6 +91,14 @@ impl Default for Settings {
             sweep: Duration::from_secs(1),
             drain: Duration::from_secs(20),
             on_refusal: None,
+        }
+    }
+}
+
+impl Settings {
+    fn refused(&self, reason: &'static str) {
+        if let Some(told) = &self.on_refusal {
+            told(reason);
         }
     }
 }
@@ -152,9 +161,7 @@ where
         let place = match places.take(peer.ip(), &house.freed) {
             Ok(place) => place,
             Err(reason) => {
-                if let Some(told) = &settings.on_refusal {
-                    told(reason);
-                }
+                settings.refused(reason);
                 turn_away(&house, tcp);
                 continue;
             }

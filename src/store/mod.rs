@@ -153,6 +153,8 @@ pub struct Touch {
     /// Until when its pass is good: a forgotten session is taken back only
     /// on an unexpired pass.
     pub until: Timestamp,
+    /// The origin wants it kept until then; before now: the idle time is enough.
+    pub keep: Timestamp,
 }
 
 /// A ticket given back.

@@ -429,7 +429,7 @@ impl EventState {
         let meta = &self.meta;
         let old = meta.time.since(touch.begun)
             >= std::time::Duration::from_millis(meta.rules.session_max_ms);
-        let longest = Timestamp(meta.time.0 + meta.rules.session_idle_ms);
+        let longest = Timestamp(meta.time.0 + meta.rules.session_idle_ms).max(touch.keep);
         match self.active.get(&touch.session) {
             Some(expires) if old && meta.called < meta.issued => Some(*expires),
             Some(expires) => {

@@ -1,0 +1,316 @@
+//! The answers that are our own: the waiting page, notices, problems. None of
+//! them may be stored by anybody on the way.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use serde_json::json;
+
+use super::asker::Asker;
+use super::{Answer, Gateway, body, put, wants_problem};
+use crate::ledger::Ledger;
+use crate::origin::Body;
+use crate::pages::{Enter, Notice, NoticeKind, WaitingPage};
+use crate::reception::{Blocked, Line};
+use crate::room::time::millis;
+use crate::token::cookie::Place;
+use crate::token::{TICKET_SECONDS, Token};
+
+const HTML: &str = "text/html; charset=utf-8";
+
+/// An answer of our own that nobody may store.
+pub(super) fn own(status: StatusCode, content_type: &'static str, text: String) -> Answer {
+    let mut answer = Response::new(body(text));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    put(headers, "x-content-type-options", "nosniff");
+    answer
+}
+
+/// A short plain answer.
+pub(super) fn plain(status: StatusCode, text: &'static str) -> Answer {
+    own(status, "text/plain; charset=utf-8", text.to_owned())
+}
+
+/// A notice of a kind that belongs to no event.
+pub(super) fn notice(asker: &Asker, kind: NoticeKind, retry_after: Option<u64>) -> Answer {
+    page(asker, kind, None, None, retry_after)
+}
+
+fn page(
+    asker: &Asker,
+    kind: NoticeKind,
+    name: Option<&str>,
+    message: Option<&str>,
+    retry_after: Option<u64>,
+) -> Answer {
+    let mut answer = if asker.kind.is_navigation() {
+        // A page retries by GET: never what was a form.
+        let by_itself = retry_after.filter(|_| asker.method == Method::GET);
+        let text = Notice {
+            language: asker.language,
+            kind,
+            event_name: name,
+            message,
+            retry_after_seconds: by_itself,
+        }
+        .render();
+        let mut answer = own(kind.status(), HTML, text);
+        let headers = answer.headers_mut();
+        headers.insert(header::CONTENT_SECURITY_POLICY, Notice::csp());
+        put(headers, "content-language", asker.language.tag());
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Language"));
+        answer
+    } else {
+        plain(kind.status(), word(kind))
+    };
+    if let Some(seconds) = retry_after {
+        answer
+            .headers_mut()
+            .insert(header::RETRY_AFTER, seconds.into());
+    }
+    put(answer.headers_mut(), "sumun-status", "block");
+    bodiless(asker, answer)
+}
+
+/// HEAD is answered without the body (RFC 9110 §9.3.2).
+fn bodiless(asker: &Asker, mut answer: Answer) -> Answer {
+    if asker.method == Method::HEAD {
+        *answer.body_mut() = Body::Empty;
+    }
+    answer
+}
+
+/// What those who get no page get.
+fn word(kind: NoticeKind) -> &'static str {
+    match kind {
+        NoticeKind::LineFull => "The line is full.\n",
+        NoticeKind::Closed => "Closed.\n",
+        NoticeKind::NotBegun => "Not begun yet.\n",
+        NoticeKind::Ended => "Ended.\n",
+        NoticeKind::RateLimited => "Too many newcomers from this address.\n",
+        NoticeKind::OriginUnreachable => "The site cannot be reached.\n",
+        NoticeKind::OriginSlow => "The site did not answer in time.\n",
+        NoticeKind::UnknownHost => "This host is not served here.\n",
+        NoticeKind::UnknownKey => "Try again in a moment.\n",
+    }
+}
+
+/// The closed page.
+pub(super) fn closed(ledger: &Ledger, asker: &Asker) -> Answer {
+    blocked(ledger, asker, Blocked::Closed)
+}
+
+/// Turned away, with the reason.
+pub(super) fn blocked(ledger: &Ledger, asker: &Asker, blocked: Blocked) -> Answer {
+    let kind = match blocked {
+        Blocked::Closed => NoticeKind::Closed,
+        Blocked::Full => NoticeKind::LineFull,
+        Blocked::RateLimited => NoticeKind::RateLimited,
+    };
+    let settings = ledger.settings.load();
+    let mut answer = page(
+        asker,
+        kind,
+        Some(&settings.name),
+        settings.message.as_deref(),
+        Some(blocked.retry_after().as_secs()),
+    );
+    degraded(ledger, &mut answer);
+    answer
+}
+
+/// Says that the store is away.
+fn degraded(ledger: &Ledger, answer: &mut Answer) {
+    if !ledger.view().is_some_and(|view| view.store_up) {
+        put(answer.headers_mut(), "sumun-degraded", "store");
+    }
+}
+
+/// How soon somebody turned away without a ticket may try again.
+const BUSY_RETRY_SECONDS: u64 = 10;
+
+/// 503 with a few words, for parts of pages, upgrades, prefetches, crawlers.
+pub(super) fn busy_plain(ledger: &Ledger) -> Answer {
+    let mut answer = plain(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Busy. Visitors are queueing.\n",
+    );
+    let headers = answer.headers_mut();
+    headers.insert(header::RETRY_AFTER, BUSY_RETRY_SECONDS.into());
+    put(headers, "sumun-status", "wait");
+    degraded(ledger, &mut answer);
+    answer
+}
+
+impl Gateway {
+    /// 503 as a problem document (RFC 9457), for scripts.
+    pub(super) fn busy_problem(&self, ledger: &Ledger, asker: &Asker) -> Answer {
+        let path = asker.uri.path_and_query().map_or("/", |path| path.as_str());
+        let document = json!({
+            "type": "urn:sumun:queueing",
+            "title": "Visitors are queueing",
+            "status": 503,
+            "detail": "Send the visitor to waitUrl; the request can be repeated when they are inside.",
+            "eventId": ledger.id.as_str(),
+            "queueStatus": "WAIT",
+            "waitUrl": wait_url(ledger, path),
+            "pollAfterMs": BUSY_RETRY_SECONDS * 1000,
+        });
+        let mut answer = own(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "application/problem+json",
+            document.to_string(),
+        );
+        let headers = answer.headers_mut();
+        headers.insert(header::RETRY_AFTER, BUSY_RETRY_SECONDS.into());
+        put(headers, "sumun-status", "wait");
+        self.allow_origin(asker, &mut answer);
+        degraded(ledger, &mut answer);
+        answer
+    }
+
+    /// CORS (Fetch §3.2) for the origins that the operator named.
+    pub(super) fn allow_origin(&self, asker: &Asker, answer: &mut Answer) {
+        let Some(origin) = &asker.origin else {
+            return;
+        };
+        let named = origin
+            .to_str()
+            .is_ok_and(|origin| self.manner.cors_origins.iter().any(|named| named == origin));
+        if named {
+            let headers = answer.headers_mut();
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            put(headers, "access-control-allow-credentials", "true");
+            put(
+                headers,
+                "access-control-expose-headers",
+                "sumun-status, sumun-token, retry-after",
+            );
+            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
+    }
+
+    /// The waiting page, with the place in a cookie.
+    pub(super) fn waiting_page(
+        &self,
+        ledger: &Arc<Ledger>,
+        asker: &Asker,
+        line: &Line,
+        by_header: bool,
+    ) -> Answer {
+        let settings = ledger.settings.load();
+        let path = asker.uri.path_and_query().map_or("/", |path| path.as_str());
+        let enter = if asker.method == Method::GET || asker.method == Method::HEAD {
+            Enter::Reload
+        } else {
+            Enter::FormNotSent(path)
+        };
+        let token = self
+            .reception
+            .sign(ledger, &Token::Ticket(line.ticket.clone()))
+            .unwrap_or_default();
+        let text = render(
+            ledger,
+            asker.language,
+            line,
+            &token,
+            enter,
+            self.reception.clock.unix_ms(),
+        );
+        let status = StatusCode::from_u16(settings.waiting_status)
+            .unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        let mut answer = own(status, HTML, text);
+        let headers = answer.headers_mut();
+        headers.insert(header::CONTENT_SECURITY_POLICY, WaitingPage::csp());
+        headers.insert(header::RETRY_AFTER, line.poll_after.as_secs().max(1).into());
+        headers.insert(
+            header::VARY,
+            HeaderValue::from_static("Accept-Language, Cookie"),
+        );
+        put(headers, "content-language", asker.language.tag());
+        put(headers, "referrer-policy", "same-origin");
+        put(headers, "sumun-status", "wait");
+        if by_header {
+            put(headers, "sumun-token", &token);
+        } else {
+            let place = Place {
+                event: &ledger.id,
+                settings: &settings.cookie,
+                over_tls: asker.visitor.https,
+            };
+            if let Some(cookie) = place.set(&token, TICKET_SECONDS) {
+                headers.append(header::SET_COOKIE, cookie);
+            }
+        }
+        degraded(ledger, &mut answer);
+        bodiless(asker, answer)
+    }
+}
+
+/// The waiting page of a place.
+pub(crate) fn render(
+    ledger: &Ledger,
+    language: crate::pages::Language,
+    line: &Line,
+    token: &str,
+    enter: Enter<'_>,
+    unix_ms: u64,
+) -> String {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "waits are positive and far below 2^53 seconds"
+    )]
+    let seconds = |seconds: f64| seconds.clamp(0.0, 1e9) as u64;
+    let settings = ledger.settings.load();
+    WaitingPage {
+        language,
+        event_id: ledger.id.as_str(),
+        event_name: &settings.name,
+        ticket: token,
+        position: line.ticket.position,
+        behind: line.behind,
+        low_seconds: line.wait.map(|wait| seconds(wait.low)),
+        high_seconds: line.wait.map(|wait| seconds(wait.high)),
+        about: line.about,
+        called: line.ticket.called,
+        poll_after_ms: millis(line.poll_after),
+        message: settings.message.as_deref(),
+        updated_unix_ms: unix_ms,
+        degraded: line.degraded,
+        enter,
+    }
+    .render()
+}
+
+/// Where to send a visitor who is to wait and then go to `path`.
+fn wait_url(ledger: &Ledger, path: &str) -> String {
+    url::form_urlencoded::Serializer::new("/__sumun/wait?".to_owned())
+        .append_pair("event", ledger.id.as_str())
+        .append_pair("return", path)
+        .finish()
+}
+
+/// The answer for a request that the origin did not answer.
+pub(super) fn origin_failed(asker: &Asker, status: StatusCode) -> Answer {
+    let kind = match status {
+        StatusCode::GATEWAY_TIMEOUT => NoticeKind::OriginSlow,
+        StatusCode::BAD_GATEWAY => NoticeKind::OriginUnreachable,
+        _ => return plain(status, "The request could not be understood.\n"),
+    };
+    if wants_problem(asker.kind) {
+        let title = if kind == NoticeKind::OriginSlow {
+            "The site did not answer in time"
+        } else {
+            "The site cannot be reached"
+        };
+        let document = json!({
+            "type": "about:blank", "title": title, "status": status.as_u16(), "detail": title,
+        });
+        return own(status, "application/problem+json", document.to_string());
+    }
+    notice(asker, kind, None)
+}

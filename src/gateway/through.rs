@@ -1,0 +1,402 @@
+//! To the origin and back: what is taken off and put on, inside a session or
+//! outside, and what the origin has to say about the session.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::body::Incoming;
+
+use super::asker::{Asker, SUMUN_TOKEN};
+use super::{Answer, Counted, Gateway, Visit, own, put, visit};
+use crate::ledger::{Ledger, Stay};
+use crate::metrics as names;
+use crate::origin::{Client, Cookie, Forward, Forwarded};
+use crate::reception::Inside;
+use crate::room::time::{Timestamp, millis};
+use crate::token::cookie::{self, Place};
+use crate::token::{Pass, Token};
+
+static SUMUN_SESSION: HeaderName = HeaderName::from_static("sumun-session");
+static SUMUN_EVENT: HeaderName = HeaderName::from_static("sumun-event");
+static SUMUN_CLIENT: HeaderName = HeaderName::from_static("sumun-client");
+
+/// How often a tunnel looks whether its session has ended.
+const TUNNEL_LOOK: Duration = Duration::from_secs(1);
+
+impl Gateway {
+    /// Forwards inside a session and renews the pass where that is due.
+    pub(super) async fn inside(
+        self: &Rc<Self>,
+        ledger: &Arc<Ledger>,
+        request: Request<Incoming>,
+        asker: &Asker,
+        inside: Inside,
+        by_header: bool,
+        counted: Counted,
+    ) -> Answer {
+        let in_flight = ledger.load.begin(ledger.monotonic_ms());
+        let visit = visit(Some(in_flight), Some(inside.stay.hold()), counted);
+        let told = Told {
+            event: ledger,
+            session: Some(inside.stay.session.to_string()),
+        };
+        let mut answer = self.pass_through(request, asker, Some(&told), visit).await;
+        self.obey(ledger, &inside.stay, &mut answer).await;
+        self.renew(ledger, asker, &inside, by_header, &mut answer);
+        answer
+    }
+
+    /// Forwards outside any session, counted as load.
+    pub(super) async fn uncounted(
+        self: &Rc<Self>,
+        ledger: &Arc<Ledger>,
+        request: Request<Incoming>,
+        asker: &Asker,
+        counted: Counted,
+    ) -> Answer {
+        let in_flight = ledger.load.begin(ledger.monotonic_ms());
+        let visit = visit(Some(in_flight), None, counted);
+        let told = Told {
+            event: ledger,
+            session: None,
+        };
+        self.pass_through(request, asker, Some(&told), visit).await
+    }
+
+    /// To the origin and back.
+    pub(super) async fn pass_through(
+        self: &Rc<Self>,
+        mut request: Request<Incoming>,
+        asker: &Asker,
+        told: Option<&Told<'_>>,
+        visit: Visit,
+    ) -> Answer {
+        let stay = visit
+            .in_use
+            .as_ref()
+            .map(|in_use| Arc::clone(in_use.stay()));
+        let forward = self.forward(&mut request, asker, told);
+        let ledger = told.map(|told| Arc::clone(told.event));
+        match self.origin.forward(request, forward, visit).await {
+            Ok(Forwarded::Response(mut answer, timing)) => {
+                let failed = answer.status().is_server_error();
+                self.measured(ledger.as_deref(), timing.first_byte, failed);
+                if stay.is_none() {
+                    answer.headers_mut().remove(&SUMUN_SESSION);
+                }
+                answer
+            }
+            Ok(Forwarded::Tunnel(answer, tunnel)) => {
+                let gone = gone(stay, self.reception.clone());
+                tokio::task::spawn_local(tunnel.run(gone));
+                answer
+            }
+            Err(fault) => {
+                if !fault.is_clients_fault() {
+                    self.measured(ledger.as_deref(), Duration::from_secs(60), true);
+                    self.reception
+                        .metrics
+                        .counter(&names::ORIGIN_FAILURES, &[("kind", fault.kind())])
+                        .increment(1);
+                    tracing::warn!(kind = fault.kind(), %fault, "the origin did not answer");
+                }
+                let mut answer = own::origin_failed(asker, fault.status());
+                if fault.is_clients_fault() {
+                    let close = HeaderValue::from_static("close");
+                    answer.headers_mut().insert(header::CONNECTION, close);
+                }
+                answer
+            }
+        }
+    }
+
+    fn measured(&self, ledger: Option<&Ledger>, first_byte: Duration, failed: bool) {
+        self.counts.first_byte.record(first_byte.as_secs_f64());
+        if let Some(ledger) = ledger {
+            ledger
+                .load
+                .answered(ledger.monotonic_ms(), first_byte, failed);
+        }
+    }
+
+    /// What the origin is told, and what it is not.
+    fn forward(
+        &self,
+        request: &mut Request<Incoming>,
+        asker: &Asker,
+        told: Option<&Told<'_>>,
+    ) -> Forward {
+        let headers = request.headers_mut();
+        let keep = self.manner.forward_token;
+        let token = headers.remove(&SUMUN_TOKEN).filter(|_| keep);
+        let cookie = if keep {
+            Cookie::AsSent
+        } else {
+            other_cookies(headers)
+        };
+        let mut own = Vec::with_capacity(4);
+        own.extend(token.map(|token| (SUMUN_TOKEN.clone(), token)));
+        if let Some(told) = told {
+            let settings = told.event.settings.load();
+            if let Ok(bypass) = settings.bypass.header.parse::<HeaderName>() {
+                headers.remove(bypass);
+            }
+            let values = [
+                (&SUMUN_EVENT, Some(told.event.id.to_string())),
+                (&SUMUN_SESSION, told.session.clone()),
+                (&SUMUN_CLIENT, Some(asker.kind.word().to_owned())),
+            ];
+            for (name, value) in values {
+                let value = value.and_then(|value| HeaderValue::try_from(value).ok());
+                own.extend(value.map(|value| (name.clone(), value)));
+            }
+        }
+        Forward {
+            client: Client {
+                peer: asker.visitor.peer,
+                trusted: asker.visitor.behind_trusted_proxy,
+                https: asker.visitor.https,
+                host: asker.visitor.host.clone(),
+                port: asker.visitor.port,
+            },
+            headers: own,
+            cookie,
+        }
+    }
+
+    /// What the origin says of the session (DESIGN §5): honoured only on an
+    /// answer that is this visitor's own.
+    async fn obey(&self, ledger: &Arc<Ledger>, stay: &Arc<Stay>, answer: &mut Answer) {
+        let Some(order) = answer.headers_mut().remove(&SUMUN_SESSION) else {
+            return;
+        };
+        if answer.headers().contains_key(header::AGE) || is_public(answer.headers()) {
+            return;
+        }
+        let order = order
+            .to_str()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase();
+        match order.as_str() {
+            "complete" | "revoke" => {
+                stay.end(ledger.now());
+                if ledger.desk.end(stay.session).await == Ok(true) {
+                    let counter = if order == "complete" {
+                        &ledger.counts.completed
+                    } else {
+                        &ledger.counts.revoked
+                    };
+                    counter.increment(1);
+                }
+            }
+            order => {
+                if let Some(seconds) = order.strip_prefix("extend=").and_then(|s| s.parse().ok()) {
+                    self.extend(ledger, stay, seconds).await;
+                }
+            }
+        }
+    }
+
+    /// Keeps a session through a bank's app, at most to `session_max`.
+    async fn extend(&self, ledger: &Arc<Ledger>, stay: &Arc<Stay>, seconds: u64) {
+        let settings = ledger.settings.load_full();
+        let longest = stay.begun().plus(settings.session_max);
+        let until = Timestamp(ledger.now().0.saturating_add(seconds.saturating_mul(1000)));
+        if let Ok(Some(expires)) = ledger.desk.extend(stay, until.min(longest)).await {
+            stay.acknowledge(expires, ledger.now(), settings.session_idle);
+        }
+    }
+
+    /// Sets the pass where it may be set: on navigations and on answers that
+    /// nobody stores; elsewhere a CDN would hand one pass to everybody.
+    fn renew(
+        &self,
+        ledger: &Arc<Ledger>,
+        asker: &Asker,
+        inside: &Inside,
+        by_header: bool,
+        answer: &mut Answer,
+    ) {
+        let now = ledger.now();
+        let ended = inside.stay.ended().is_some();
+        let acknowledged = inside.stay.acknowledged().seconds();
+        let is_new =
+            inside.pass.issued_at == now.seconds() && inside.pass.begun == inside.pass.issued_at;
+        let settings = ledger.settings.load();
+        let eighth = settings.session_idle.as_secs() / 8;
+        let due = is_new || acknowledged > inside.pass.expires + eighth;
+        if ended || !due {
+            return;
+        }
+        let private = is_private(answer.headers());
+        if !by_header && !asker.kind.is_navigation() && !private {
+            return;
+        }
+        let pass = Pass {
+            issued_at: now.seconds(),
+            expires: acknowledged,
+            ..inside.pass.clone()
+        };
+        let Some(token) = self.reception.sign(ledger, &Token::Pass(pass)) else {
+            return;
+        };
+        if by_header {
+            return put(answer.headers_mut(), "sumun-token", &token);
+        }
+        let place = Place {
+            event: &ledger.id,
+            settings: &settings.cookie,
+            over_tls: asker.visitor.https,
+        };
+        let keep = millis(settings.session_max.max(settings.session_idle)) / 1000;
+        if let Some(cookie) = place.set(&token, keep) {
+            answer.headers_mut().append(header::SET_COOKIE, cookie);
+            if !private {
+                make_private(answer.headers_mut());
+            }
+        }
+        if is_new {
+            put(answer.headers_mut(), "sumun-status", "enter");
+        }
+    }
+}
+
+/// What the origin is told of the event and the session.
+pub(super) struct Told<'a> {
+    event: &'a Arc<Ledger>,
+    session: Option<String>,
+}
+
+/// Resolves when a tunnel's session has ended; a tunnel outside any session
+/// ends only by itself.
+async fn gone(stay: Option<Arc<Stay>>, reception: Arc<crate::reception::Reception>) {
+    let Some(stay) = stay else {
+        return std::future::pending().await;
+    };
+    // The open tunnel holds its session, so only an end from elsewhere is
+    // looked for here.
+    while stay.ended().is_none() && !reception.is_closing() {
+        tokio::time::sleep(TUNNEL_LOOK).await;
+    }
+}
+
+/// The `Cookie` header without ours.
+fn other_cookies(headers: &HeaderMap) -> Cookie {
+    let mut lines = headers.get_all(header::COOKIE).iter();
+    let (Some(first), more) = (lines.next(), lines.next().is_some()) else {
+        return Cookie::AsSent;
+    };
+    if !more {
+        return match cookie::without_ours(first) {
+            None => Cookie::AsSent,
+            Some(None) => Cookie::Removed,
+            Some(Some(rest)) => Cookie::Replaced(rest),
+        };
+    }
+    // Several lines are one list (RFC 9113 §8.2.3).
+    let rest: Vec<HeaderValue> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|line| cookie::without_ours(line).unwrap_or_else(|| Some(line.clone())))
+        .collect();
+    let joined = rest
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect::<Vec<_>>()
+        .join(&b"; "[..]);
+    match HeaderValue::from_bytes(&joined) {
+        Ok(value) if !joined.is_empty() => Cookie::Replaced(value),
+        _ => Cookie::Removed,
+    }
+}
+
+fn cache_control(headers: &HeaderMap) -> impl Iterator<Item = String> + '_ {
+    headers
+        .get_all(header::CACHE_CONTROL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|directive| directive.trim().to_ascii_lowercase())
+}
+
+/// Nobody but the visitor's own browser stores it (RFC 9111 §5.2.2).
+fn is_private(headers: &HeaderMap) -> bool {
+    cache_control(headers).any(|directive| matches!(directive.as_str(), "no-store" | "private"))
+}
+
+fn is_public(headers: &HeaderMap) -> bool {
+    cache_control(headers).any(|d| d == "public" || d.starts_with("s-maxage"))
+}
+
+/// Takes an answer that now carries a pass out of all shared caches.
+fn make_private(headers: &mut HeaderMap) {
+    let mut kept: Vec<String> = cache_control(headers)
+        .filter(|d| !d.is_empty() && d != "public" && !d.starts_with("s-maxage"))
+        .collect();
+    kept.insert(0, "private".to_owned());
+    if let Ok(value) = HeaderValue::try_from(kept.join(", ")) {
+        headers.insert(header::CACHE_CONTROL, value);
+    }
+    for name in ["surrogate-control", "cdn-cache-control"] {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = pairs.iter().map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        });
+        pairs.collect()
+    }
+
+    #[test]
+    fn an_answer_with_a_pass_leaves_all_shared_caches() {
+        let mut headers = headers(&[
+            ("cache-control", "public, max-age=600, s-maxage=3600"),
+            ("surrogate-control", "max-age=3600"),
+            ("cdn-cache-control", "max-age=3600"),
+        ]);
+        make_private(&mut headers);
+        assert_eq!(headers["cache-control"], "private, max-age=600");
+        assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn what_is_private_or_public_is_told_by_its_directives() {
+        assert!(is_private(&headers(&[("cache-control", "No-Store")])));
+        assert!(!is_private(&headers(&[("cache-control", "no-cache")])));
+        assert!(is_public(&headers(&[("cache-control", "s-maxage=5")])));
+        assert!(!is_public(&headers(&[])));
+    }
+
+    #[test]
+    fn other_cookies_stay_as_they_were_sent() {
+        assert_eq!(
+            other_cookies(&headers(&[("cookie", "a=1; b=2")])),
+            Cookie::AsSent
+        );
+        assert_eq!(
+            other_cookies(&headers(&[("cookie", "a=1; sumun_main=x; b=2")])),
+            Cookie::Replaced(HeaderValue::from_static("a=1; b=2"))
+        );
+        assert_eq!(
+            other_cookies(&headers(&[("cookie", "sumun_main=x")])),
+            Cookie::Removed
+        );
+        let mut two = headers(&[("cookie", "a=1")]);
+        two.append("cookie", HeaderValue::from_static("sumun_main=x; b=2"));
+        let joined = Cookie::Replaced(HeaderValue::from_static("a=1; b=2"));
+        assert_eq!(other_cookies(&two), joined);
+    }
+}
