@@ -9,9 +9,8 @@ use http::{HeaderMap, HeaderName, Method, Request, Uri, header};
 use super::{Gateway, language};
 use crate::ledger::{Ledger, Stay};
 use crate::pages::Language;
-use crate::reception::{Inside, Known, Site};
+use crate::reception::{Inside, Known, Site, scope};
 use crate::room::decision::Kind;
-use crate::room::host;
 use crate::room::time::Timestamp;
 use crate::token::{Pass, Ticket, Token, Verdict, cookie, is_over};
 use crate::visitor::address::Visitor;
@@ -53,18 +52,6 @@ impl Asker {
     }
 }
 
-/// The cookie scope of an event at a host.
-pub(crate) fn scope(ledger: &Ledger, host: Option<&http::HeaderValue>) -> String {
-    let settings = ledger.settings.load();
-    if let Some(domain) = &settings.cookie.domain {
-        return domain.clone();
-    }
-    host.and_then(|host| host.to_str().ok())
-        .and_then(host::normal)
-        .map(std::borrow::Cow::into_owned)
-        .unwrap_or_default()
-}
-
 /// What the bearer holds, after every check.
 #[derive(Default)]
 pub(super) struct Held {
@@ -102,7 +89,6 @@ impl Gateway {
         for (text, by_header) in texts.take(16) {
             let known = self.tokens.know(text, &self.reception.keyring);
             match &known.verdict {
-                Verdict::Nothing => continue,
                 Verdict::UnknownKey => {
                     unknown = true;
                     continue;
@@ -127,7 +113,8 @@ impl Gateway {
                     self.take_pass(site, ledger, asker, &pass, &known, by_header, &mut held)
                         .await;
                 }
-                Verdict::Good(Token::Success(_)) => continue,
+                // A success token is no cookie.
+                Verdict::Nothing | Verdict::Good(Token::Success(_)) => continue,
             }
             if held.pass.is_some() {
                 break;

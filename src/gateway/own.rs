@@ -11,8 +11,7 @@ use super::{Answer, Gateway, body, put, wants_problem};
 use crate::ledger::Ledger;
 use crate::origin::Body;
 use crate::pages::{Enter, Notice, NoticeKind, WaitingPage};
-use crate::reception::{Blocked, Line};
-use crate::room::time::millis;
+use crate::reception::{Blocked, Line, render};
 use crate::token::cookie::Place;
 use crate::token::{TICKET_SECONDS, Token};
 
@@ -248,42 +247,6 @@ impl Gateway {
         degraded(ledger, &mut answer);
         bodiless(asker, answer)
     }
-}
-
-/// The waiting page of a place.
-pub(crate) fn render(
-    ledger: &Ledger,
-    language: crate::pages::Language,
-    line: &Line,
-    token: &str,
-    enter: Enter<'_>,
-    unix_ms: u64,
-) -> String {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "waits are positive and far below 2^53 seconds"
-    )]
-    let seconds = |seconds: f64| seconds.clamp(0.0, 1e9) as u64;
-    let settings = ledger.settings.load();
-    WaitingPage {
-        language,
-        event_id: ledger.id.as_str(),
-        event_name: &settings.name,
-        ticket: token,
-        position: line.ticket.position,
-        behind: line.behind,
-        low_seconds: line.wait.map(|wait| seconds(wait.low)),
-        high_seconds: line.wait.map(|wait| seconds(wait.high)),
-        about: line.about,
-        called: line.ticket.called,
-        poll_after_ms: millis(line.poll_after),
-        message: settings.message.as_deref(),
-        updated_unix_ms: unix_ms,
-        degraded: line.degraded,
-        enter,
-    }
-    .render()
 }
 
 /// Where to send a visitor who is to wait and then go to `path`.

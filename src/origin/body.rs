@@ -157,9 +157,11 @@ impl<G> OriginBody<G> {
     fn end(&mut self) {
         self.guard = None;
         if let Some(lease) = self.lease.take()
-            && self.reusable && Upload::is_whole(self.upload.as_deref()) {
-                lease.give_back();
-            }
+            && self.reusable
+            && Upload::is_whole(self.upload.as_deref())
+        {
+            lease.give_back();
+        }
     }
 
     fn fail(&mut self, fault: OriginError) -> Poll<Option<Result<Frame<Bytes>, OriginError>>> {
@@ -221,9 +223,10 @@ impl HttpBody for RequestBody {
             return polled;
         };
         if let Poll::Ready(Some(Ok(frame))) = &mut polled
-            && let Some(trailers) = frame.trailers_mut() {
-                headers::clean_trailers(trailers);
-            }
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            headers::clean_trailers(trailers);
+        }
         let now = upload.ticker.now();
         upload.stage.set(match &polled {
             Poll::Pending => Stage::Client,

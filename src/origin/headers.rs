@@ -125,9 +125,9 @@ pub(crate) fn prepare_response<B>(
     } else if let Some(length) = length
         && (headers.get_all(header::CONTENT_LENGTH).iter().count() > 1
             || !is_plain_number(headers.get(header::CONTENT_LENGTH)))
-        {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        }
+    {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
     *response.version_mut() = http::Version::HTTP_11;
     Ok(Framing {
         reusable: !both,
@@ -192,9 +192,10 @@ fn take_off_hop_by_hop(headers: &mut HeaderMap) {
                 continue;
             }
             if let Ok(name) = HeaderName::from_bytes(token.as_bytes())
-                && !is_protected(&name) {
-                    doomed.push(name);
-                }
+                && !is_protected(&name)
+            {
+                doomed.push(name);
+            }
         }
     }
     doomed.extend(headers.keys().filter(|name| is_hop_by_hop(name)).cloned());

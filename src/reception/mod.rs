@@ -5,6 +5,7 @@
 
 mod joins;
 mod memory;
+mod page;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,15 +14,18 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderValue;
 
 pub use joins::Joins;
 pub use memory::{Known, TokenMemory};
+pub use page::render;
 
 use crate::clock::Clock;
 use crate::ledger::{Ledger, Ledgers, Stay, View};
 use crate::metrics::Metrics;
 use crate::room::estimate::{self, Wait};
 use crate::room::event::Mode;
+use crate::room::host;
 use crate::room::routes::Routes;
 use crate::room::ticket::{Number, SessionKey};
 use crate::room::time::{Timestamp, millis};
@@ -436,6 +440,19 @@ impl Reception {
             doubt(ledger, &view, pass.begun);
         }
     }
+}
+
+/// The cookie scope of an event at a host.
+#[must_use]
+pub fn scope(ledger: &Ledger, host: Option<&HeaderValue>) -> String {
+    let settings = ledger.settings.load();
+    if let Some(domain) = &settings.cookie.domain {
+        return domain.clone();
+    }
+    host.and_then(|host| host.to_str().ok())
+        .and_then(host::normal)
+        .map(std::borrow::Cow::into_owned)
+        .unwrap_or_default()
 }
 
 fn doubt(ledger: &Ledger, view: &View, since: u64) {

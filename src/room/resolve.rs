@@ -316,11 +316,12 @@ impl At<'_> {
             }
         }
         if let Some(secret) = &bypass.secret
-            && secret.reveal().len() < BYPASS_SECRET_MIN {
-                let remedy = format!("write at least {BYPASS_SECRET_MIN} characters");
-                self.faults
-                    .add(&join(self.path, "bypass.secret"), "", remedy);
-            }
+            && secret.reveal().len() < BYPASS_SECRET_MIN
+        {
+            let remedy = format!("write at least {BYPASS_SECRET_MIN} characters");
+            self.faults
+                .add(&join(self.path, "bypass.secret"), "", remedy);
+        }
         bypass
     }
 }
