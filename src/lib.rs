@@ -8,6 +8,8 @@
 //! - ring 2, where trades meet: [`config`], [`gateway`], [`controller`], [`api`]
 //! - ring 3: [`server`], [`demo`]
 
+pub mod api;
+pub mod catalog;
 pub mod clock;
 pub mod config;
 pub mod controller;
@@ -19,6 +21,7 @@ pub mod origin;
 pub mod pages;
 pub mod reception;
 pub mod room;
+pub mod run;
 pub mod server;
 pub mod store;
 pub mod token;
