@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// A running server.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     dir: TempDir,
     args: Vec<String>,
@@ -15,7 +15,7 @@ pub struct Server {
 
 impl Server {
     /// Starts a server that listens on a socket in its directory, with more arguments.
-    pub fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         let child = launch(dir.path(), &args);
@@ -23,19 +23,19 @@ impl Server {
     }
 
     /// Ends the server's process and starts another one, which knows nothing.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.stop();
         self.child = launch(self.dir.path(), &self.args);
     }
 
     /// Ends the server's process.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// Its address, with a database number and perhaps `user:password`.
-    pub fn url(&self, database: u8, user: &str) -> String {
+    pub(crate) fn url(&self, database: u8, user: &str) -> String {
         let query = match user.split_once(':') {
             Some(("", password)) => format!("&pass={password}"),
             Some((user, password)) => format!("&user={user}&pass={password}"),
@@ -46,7 +46,7 @@ impl Server {
     }
 
     /// A connection for what a test does behind the store's back.
-    pub async fn control(&self) -> redis::aio::MultiplexedConnection {
+    pub(crate) async fn control(&self) -> redis::aio::MultiplexedConnection {
         connect(&self.url(0, "")).await
     }
 }
@@ -58,7 +58,7 @@ impl Drop for Server {
 }
 
 /// Connects to an address.
-pub async fn connect(url: &str) -> redis::aio::MultiplexedConnection {
+pub(crate) async fn connect(url: &str) -> redis::aio::MultiplexedConnection {
     let client = redis::Client::open(url).unwrap();
     client.get_multiplexed_async_connection().await.unwrap()
 }

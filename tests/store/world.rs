@@ -20,13 +20,13 @@ use tempfile::TempDir;
 use crate::server::Server;
 
 /// When every test begins, Unix milliseconds.
-pub const START: u64 = 1_800_000_000_000;
+pub(crate) const START: u64 = 1_800_000_000_000;
 
 /// A store under a clock that is moved by hand.
-pub struct World {
-    pub store: Store,
-    pub event: EventId,
-    pub now: u64,
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) event: EventId,
+    pub(crate) now: u64,
     clock: Clock,
     runs: u32,
     batches: u64,
@@ -43,7 +43,7 @@ enum Kind {
 }
 
 /// Settings of a store on a server.
-pub fn settings(url: String, prefix: &str) -> RedisSettings {
+pub(crate) fn settings(url: String, prefix: &str) -> RedisSettings {
     RedisSettings {
         url,
         prefix: prefix.to_owned(),
@@ -54,7 +54,7 @@ pub fn settings(url: String, prefix: &str) -> RedisSettings {
 }
 
 /// Rules of a plain event: `limit` sessions, ten minutes idle, an hour at most.
-pub fn rules(limit: u64) -> Rules {
+pub(crate) fn rules(limit: u64) -> Rules {
     Rules {
         mode: Mode::Auto,
         limit: Some(limit),
@@ -66,17 +66,17 @@ pub fn rules(limit: u64) -> Rules {
 }
 
 /// The session of a ticket, or a walker-in's own.
-pub fn session(of: u64) -> SessionKey {
+pub(crate) fn session(of: u64) -> SessionKey {
     SessionKey::of_ticket(Generation(0), Number(of), "visitor")
 }
 
 /// An id given through the API.
-pub fn id(of: u64) -> [u8; 16] {
+pub(crate) fn id(of: u64) -> [u8; 16] {
     sumun::room::ticket::id_hash(&of.to_string())
 }
 
 /// Bits of numbers that stand on one page.
-pub fn bits(numbers: &[Number]) -> Bits {
+pub(crate) fn bits(numbers: &[Number]) -> Bits {
     let mut bits = Bits::default();
     for number in numbers {
         bits.set(number.bit());
@@ -86,19 +86,19 @@ pub fn bits(numbers: &[Number]) -> Bits {
 
 impl World {
     /// The embedded store.
-    pub fn memory() -> Self {
+    pub(crate) fn memory() -> Self {
         let clock = Clock::manual(START);
         let store = Store::Memory(MemoryStore::new(clock.clone(), "run0"));
         Self::of(store, clock, Kind::Memory(tempfile::tempdir().unwrap()))
     }
 
     /// The shared store on a server of its own.
-    pub async fn redis() -> Self {
+    pub(crate) async fn redis() -> Self {
         Self::on(Arc::new(Server::start(&[])), "sumun").await
     }
 
     /// The shared store on a server that others use under other prefixes.
-    pub async fn on(server: Arc<Server>, prefix: &str) -> Self {
+    pub(crate) async fn on(server: Arc<Server>, prefix: &str) -> Self {
         let settings = settings(server.url(0, ""), prefix);
         let store = RedisStore::with_time(&settings, TimeSource::Key).unwrap();
         let kind = Kind::Redis {
@@ -141,19 +141,19 @@ impl World {
     }
 
     /// Sets the server's clock.
-    pub async fn set(&mut self, now: u64) {
+    pub(crate) async fn set(&mut self, now: u64) {
         self.now = now;
         self.clock.set(now);
         self.tell().await;
     }
 
     /// Moves the server's clock, perhaps backward.
-    pub async fn pass(&mut self, ms: i64) {
+    pub(crate) async fn pass(&mut self, ms: i64) {
         self.set(self.now.checked_add_signed(ms).unwrap()).await;
     }
 
     /// Lets time pass while a gateway asks every second, so that it is no silence.
-    pub async fn live(&mut self, ms: u64) {
+    pub(crate) async fn live(&mut self, ms: u64) {
         let mut left = ms;
         while left > 0 {
             let part = left.min(1000);
@@ -164,7 +164,7 @@ impl World {
     }
 
     /// Another process of the server, with the same data.
-    pub async fn rerun(&mut self) {
+    pub(crate) async fn rerun(&mut self) {
         self.runs += 1;
         if let (Kind::Memory(dir), Store::Memory(store)) = (&self.kind, &self.store) {
             let path = dir.path().join("state");
@@ -177,7 +177,7 @@ impl World {
     }
 
     /// The server forgets everything.
-    pub async fn flush(&mut self) {
+    pub(crate) async fn flush(&mut self) {
         match &mut self.kind {
             Kind::Memory(_) => {
                 let run = format!("run{}", self.runs);
@@ -191,7 +191,7 @@ impl World {
     }
 
     /// Creates the event as the first gateway does.
-    pub async fn open(&mut self, rules: &Rules) -> Restored {
+    pub(crate) async fn open(&mut self, rules: &Rules) -> Restored {
         let shadow = Shadow {
             gateway: "g1".to_owned(),
             newborn: 7,
@@ -202,12 +202,12 @@ impl World {
         self.restore(&shadow).await
     }
 
-    pub async fn restore(&self, shadow: &Shadow) -> Restored {
+    pub(crate) async fn restore(&self, shadow: &Shadow) -> Restored {
         self.store.restore(&self.event, shadow).await.unwrap()
     }
 
     /// A snapshot with the pages around the watermark, if there is one to be had.
-    pub async fn look(&self) -> Reply<Snapshot> {
+    pub(crate) async fn look(&self) -> Reply<Snapshot> {
         let ask = Ask {
             gateway: "g1".to_owned(),
             ..Ask::default()
@@ -215,12 +215,12 @@ impl World {
         self.store.snapshot(&self.event, &ask).await.unwrap()
     }
 
-    pub async fn snapshot(&self) -> Snapshot {
+    pub(crate) async fn snapshot(&self) -> Snapshot {
         self.look().await.done().expect("the store is there")
     }
 
     /// Living numbers, in order.
-    pub async fn living(&self) -> Vec<Number> {
+    pub(crate) async fn living(&self) -> Vec<Number> {
         let pages = self.snapshot().await.pages;
         let mut living = Vec::new();
         for page in pages {
@@ -238,7 +238,7 @@ impl World {
     }
 
     /// Visitors at the door, by the number that their session key is made of.
-    pub async fn enter(&mut self, visitors: &[u64]) -> Vec<Entered> {
+    pub(crate) async fn enter(&mut self, visitors: &[u64]) -> Vec<Entered> {
         let entrants = visitors.iter().map(|of| Entrant {
             session: session(*of),
             id: None,
@@ -251,7 +251,7 @@ impl World {
     }
 
     /// One visitor with an id of the customer's.
-    pub async fn enter_as(&mut self, of: u64, known_as: u64) -> Entered {
+    pub(crate) async fn enter_as(&mut self, of: u64, known_as: u64) -> Entered {
         let entrant = Entrant {
             session: session(of),
             id: Some(id(known_as)),
@@ -260,7 +260,7 @@ impl World {
         reply.done().unwrap().remove(0)
     }
 
-    pub async fn enter_all(&mut self, entrants: Vec<Entrant>) -> Reply<Vec<Entered>> {
+    pub(crate) async fn enter_all(&mut self, entrants: Vec<Entrant>) -> Reply<Vec<Entered>> {
         self.batches += 1;
         let batch = Batch {
             gateway: "g1".to_owned(),
@@ -271,12 +271,12 @@ impl World {
     }
 
     /// Visitors who all get tickets.
-    pub async fn tickets(&mut self, visitors: &[u64]) -> Vec<Number> {
+    pub(crate) async fn tickets(&mut self, visitors: &[u64]) -> Vec<Number> {
         let entered = self.enter(visitors).await;
         entered.iter().map(ticket).collect()
     }
 
-    pub async fn claim(&self, number: Number) -> Claimed {
+    pub(crate) async fn claim(&self, number: Number) -> Claimed {
         let claim = Claim {
             number,
             session: session(number.0),
@@ -287,7 +287,7 @@ impl World {
     }
 
     /// Calls numbers: the watermark moves beyond the last.
-    pub async fn call(&self, numbers: &[Number]) -> Stepped {
+    pub(crate) async fn call(&self, numbers: &[Number]) -> Stepped {
         let to = numbers.last().map_or(Number(0), |number| number.next());
         self.step(|step| {
             step.offers = numbers.to_vec();
@@ -297,7 +297,7 @@ impl World {
     }
 
     /// A step on the state that stands, changed as a test wants it.
-    pub async fn step(&self, change: impl FnOnce(&mut Step)) -> Stepped {
+    pub(crate) async fn step(&self, change: impl FnOnce(&mut Step)) -> Stepped {
         let meta = self.snapshot().await.meta;
         let mut step = Step {
             fence: Fence {
@@ -322,7 +322,7 @@ impl World {
             .unwrap()
     }
 
-    pub async fn touch(&self, of: u64, until: u64) -> Reply<Option<Timestamp>> {
+    pub(crate) async fn touch(&self, of: u64, until: u64) -> Reply<Option<Timestamp>> {
         let touch = Touch {
             session: session(of),
             begun: Timestamp(START),
@@ -336,19 +336,19 @@ impl World {
     }
 
     /// Tickets were heard from.
-    pub async fn beat(&self, numbers: &[Number]) {
+    pub(crate) async fn beat(&self, numbers: &[Number]) {
         for number in numbers {
             let page = (number.page(), bits(&[*number]));
             let _ = self.store.beat(&self.event, &[page]).await.unwrap();
         }
     }
 
-    pub async fn end(&self, of: u64) -> bool {
+    pub(crate) async fn end(&self, of: u64) -> bool {
         let reply = self.store.end(&self.event, &[session(of)]).await.unwrap();
         reply.done().unwrap().remove(0)
     }
 
-    pub async fn configure(&self, rules: &Rules) -> u64 {
+    pub(crate) async fn configure(&self, rules: &Rules) -> u64 {
         let seen = self.snapshot().await.meta.cfgver;
         let reply = self
             .store
@@ -360,7 +360,7 @@ impl World {
 }
 
 /// The number of a visitor who must have got one.
-pub fn ticket(entered: &Entered) -> Number {
+pub(crate) fn ticket(entered: &Entered) -> Number {
     match entered {
         Entered::Ticket { number } => *number,
         other => panic!("{other:?} is no ticket"),
@@ -368,6 +368,6 @@ pub fn ticket(entered: &Entered) -> Number {
 }
 
 /// Whether a visitor walked in.
-pub fn is_inside(entered: &Entered) -> bool {
+pub(crate) fn is_inside(entered: &Entered) -> bool {
     matches!(entered, Entered::Session { .. })
 }
