@@ -75,13 +75,19 @@ impl EventState {
     pub(crate) fn newborn(arrival: &Arrival<'_>, shadow: &Shadow, rules: Rules) -> Self {
         let time = Timestamp(arrival.raw).max(shadow.time);
         let number = Number::restart(arrival.raw / 1000).max(shadow.issued);
+        // Who remembers nothing knows of nobody who waits: a first start is
+        // open at once.
+        let called = match shadow.born {
+            Some(_) => shadow.called.min(number),
+            None => number,
+        };
         Self {
             meta: Meta {
                 born: shadow.newborn,
                 born_at: time,
                 generation: shadow.generation,
                 issued: number,
-                called: shadow.called.min(number),
+                called,
                 seq: 0,
                 run: arrival.run.to_owned(),
                 raw: arrival.raw,
@@ -160,6 +166,12 @@ impl EventState {
         } else {
             meta.rules.window_ms
         };
+        // This state was born without memory, with everybody called whoever
+        // had waited before: they are still to be called, in their order.
+        if meta.recoveries == 0 && matches!(cause, Cause::Loss | Cause::Token) {
+            meta.called = Number(0);
+            meta.marks.clear();
+        }
         meta.recoveries += 1;
         meta.recovery = Some(Recovery {
             id: meta.recoveries,

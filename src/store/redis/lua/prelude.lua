@@ -171,6 +171,9 @@ end
 local function begin_recovery(cause)
   -- A silence leaves the store's own memory whole: nothing else needs waiting for.
   local wait = cause == 'silence' and 0 or m.window_ms
+  -- This state was born without memory, with everybody called whoever had
+  -- waited before: they are still to be called, in their order.
+  if m.recoveries == 0 and (cause == 'loss' or cause == 'token') then m.called, m.marks = 0, '' end
   m.recoveries = m.recoveries + 1
   m.recovery, m.cause = m.recoveries, cause
   m.recovery_until = m.time + RECOVERY_MIN

@@ -32,7 +32,7 @@ local function create()
   local time = math.max(raw, s.time)
   local number = math.max(restart(unix_second()), s.issued)
   m = { schema = SCHEMA, born = newborn, born_at = time, generation = s.generation,
-    issued = number, called = math.min(s.called, number), seq = 0, run = run, raw = raw,
+    issued = number, called = born == '' and number or math.min(s.called, number), seq = 0, run = run, raw = raw,
     time = time, stepped = 0, window = 0, window_since = time, fresh_window = 0,
     fresh_since = time, gate = s.gate, since = time, called_at = 0, tokens = 1, tokens_at = time,
     show = 1, settled = 0, shown = 0, begun = 0, closed = 0, cfgver = cfgver, recoveries = 0,
