@@ -343,7 +343,7 @@ impl Known {
             90..92 => Operation::Pass(self.random.random_range(2_001..3_000)),
             92..94 => Operation::Pass(-2_000),
             94 => Operation::Pass(3_600_000),
-            95 => Operation::Live(if self.chance(15) { 660_000 } else { 20_000 }),
+            95 => Operation::Live(if self.chance(60) { 660_000 } else { 20_000 }),
             96..97 => Operation::Rerun,
             97 => Operation::Flush,
             _ => Operation::Pass(0),

@@ -22,7 +22,8 @@ impl Server {
         Self { child, dir, args }
     }
 
-    /// Ends the server's process and starts another one, which knows nothing.
+    /// Ends the server's process and starts another one, which knows what
+    /// `SAVE` wrote.
     pub(crate) fn restart(&mut self) {
         self.stop();
         self.child = launch(self.dir.path(), &self.args);
@@ -61,6 +62,12 @@ impl Drop for Server {
 pub(crate) async fn connect(url: &str) -> redis::aio::MultiplexedConnection {
     let client = redis::Client::open(url).unwrap();
     client.get_multiplexed_async_connection().await.unwrap()
+}
+
+/// A port that nobody listens on at this moment.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 fn socket(dir: &Path) -> PathBuf {

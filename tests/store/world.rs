@@ -36,7 +36,7 @@ pub(crate) struct World {
 enum Kind {
     Memory(TempDir),
     Redis {
-        _server: Arc<Server>,
+        server: Arc<Server>,
         control: redis::aio::MultiplexedConnection,
         prefix: String,
     },
@@ -103,12 +103,20 @@ impl World {
         let store = RedisStore::with_time(&settings, TimeSource::Key).unwrap();
         let kind = Kind::Redis {
             control: server.control().await,
-            _server: server,
+            server,
             prefix: prefix.to_owned(),
         };
         let mut world = Self::of(Store::Redis(store), Clock::manual(START), kind);
         world.tell().await;
         world
+    }
+
+    /// The server behind the shared store.
+    pub(crate) fn server(&self) -> Option<&Server> {
+        match &self.kind {
+            Kind::Memory(_) => None,
+            Kind::Redis { server, .. } => Some(server),
+        }
     }
 
     fn of(store: Store, clock: Clock, kind: Kind) -> Self {

@@ -9,6 +9,12 @@ use crate::store::IdHash;
 
 const PRELUDE: &str = include_str!("lua/prelude.lua");
 
+/// A script that makes the state grow is refused, whole, by a full server.
+const GROWS: &str = "#!lua";
+
+/// One that does not may still run there: whoever is inside stays inside.
+const STAYS: &str = "#!lua flags=allow-oom";
+
 /// The lines of the prelude that read the server's clock and process.
 const SERVER: [&str; 3] = [
     "  local time, info = call('TIME'), call('INFO', 'server')\n",
@@ -57,22 +63,22 @@ impl Scripts {
                 )
             }
         };
-        let script = |text: &str| Script::new(&format!("{prelude}\n{text}"));
+        let script = |kind: &str, text: &str| Script::new(&format!("{kind}\n{prelude}\n{text}"));
         Self {
-            enter: script(include_str!("lua/enter.lua")),
-            claim: script(include_str!("lua/claim.lua")),
-            beat: script(include_str!("lua/beat.lua")),
-            touch: script(include_str!("lua/touch.lua")),
-            end: script(include_str!("lua/end.lua")),
-            leave: script(include_str!("lua/leave.lua")),
-            find: script(include_str!("lua/find.lua")),
-            snapshot: script(include_str!("lua/snapshot.lua")),
-            step: script(include_str!("lua/step.lua")),
-            restore: script(include_str!("lua/restore.lua")),
-            reset: script(include_str!("lua/reset.lua")),
-            discard: script(include_str!("lua/discard.lua")),
-            configure: script(include_str!("lua/configure.lua")),
-            put_event: Script::new(include_str!("lua/put_event.lua")),
+            enter: script(GROWS, include_str!("lua/enter.lua")),
+            claim: script(STAYS, include_str!("lua/claim.lua")),
+            beat: script(GROWS, include_str!("lua/beat.lua")),
+            touch: script(STAYS, include_str!("lua/touch.lua")),
+            end: script(STAYS, include_str!("lua/end.lua")),
+            leave: script(STAYS, include_str!("lua/leave.lua")),
+            find: script(STAYS, include_str!("lua/find.lua")),
+            snapshot: script(STAYS, include_str!("lua/snapshot.lua")),
+            step: script(STAYS, include_str!("lua/step.lua")),
+            restore: script(GROWS, include_str!("lua/restore.lua")),
+            reset: script(STAYS, include_str!("lua/reset.lua")),
+            discard: script(STAYS, include_str!("lua/discard.lua")),
+            configure: script(STAYS, include_str!("lua/configure.lua")),
+            put_event: Script::new(&format!("{GROWS}\n{}", include_str!("lua/put_event.lua"))),
         }
     }
 }

@@ -15,11 +15,11 @@ local K = {}
 for i, name in ipairs(FIXED) do K[name] = KEYS[i] end
 
 -- Calls the server; a failure names the command and the key.
-local function call(command, key, ...)
-  local answer = redis.pcall(command, key, ...)
+local function call(command, ...)
+  local answer = redis.pcall(command, ...)
   if type(answer) == 'table' and answer.err then
-    local named = command == 'BITOP' and (...) or key
-    error({ err = answer.err .. ' (' .. command .. ' under key ' .. tostring(named) .. ')' })
+    local key = select(command == 'BITOP' and 2 or 1, ...) or '-'
+    error({ err = answer.err .. ' (' .. command .. ' under key ' .. key .. ')' })
   end
   return answer
 end
