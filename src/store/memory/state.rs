@@ -54,6 +54,9 @@ pub(crate) struct Row {
     pub reply: Vec<Entered>,
 }
 
+/// So few ids are not worth looking through.
+pub(crate) const IDS_FEW: usize = 4096;
+
 /// An event, all of it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct EventState {
@@ -66,6 +69,8 @@ pub(crate) struct EventState {
     pub offers: BTreeMap<Number, Offer>,
     pub ended: BTreeMap<SessionKey, Timestamp>,
     pub ids: HashMap<IdHash, Named>,
+    /// How many ids there may be before the dead are dropped.
+    pub ids_most: usize,
     pub density: BTreeMap<u64, [u16; 8]>,
     pub gateways: BTreeMap<String, Row>,
 }
@@ -125,6 +130,7 @@ impl EventState {
             offers: BTreeMap::new(),
             ended: BTreeMap::new(),
             ids: HashMap::new(),
+            ids_most: IDS_FEW,
             density: BTreeMap::new(),
             gateways: BTreeMap::new(),
         }
@@ -300,9 +306,7 @@ impl EventState {
             let expires = Timestamp(self.meta.time.0 + UNPROVEN_MS);
             self.insert(entrant.session, expires);
             self.meta.begun += 1;
-            if let Some(id) = entrant.id {
-                self.ids.insert(id, Named::Session(entrant.session));
-            }
+            self.name(entrant.id, Named::Session(entrant.session));
             return Entered::Session {
                 key: entrant.session,
                 expires,
@@ -311,9 +315,7 @@ impl EventState {
         let number = self.meta.issued;
         self.meta.issued = number.next();
         self.fresh.set(number, self.meta.fresh_window);
-        if let Some(id) = entrant.id {
-            self.ids.insert(id, Named::Ticket(number));
-        }
+        self.name(entrant.id, Named::Ticket(number));
         Entered::Ticket { number }
     }
 
@@ -327,6 +329,26 @@ impl EventState {
                 && self.meta.called == self.meta.issued
                 && self.has_room(self.offers.len())
                 && self.meta.tokens(self.meta.time) >= 1.0)
+    }
+
+    /// Remembers what an id stands for. Now and then those are dropped that
+    /// cannot live any more: their number grows with who is here, not with
+    /// who ever was.
+    fn name(&mut self, id: Option<IdHash>, named: Named) {
+        let Some(id) = id else {
+            return;
+        };
+        if self.ids.len() >= self.ids_most {
+            let (active, live, fresh) = (&self.active, &self.live, &self.fresh);
+            self.ids.retain(|_, named| match named {
+                Named::Session(session) => active.contains_key(session),
+                Named::Ticket(number) => {
+                    live.page(number.page()).is_some() || fresh.page(number.page()).is_some()
+                }
+            });
+            self.ids_most = (self.ids.len() * 2).max(IDS_FEW);
+        }
+        self.ids.insert(id, named);
     }
 
     /// What an id stands for, if that still lives.
@@ -392,9 +414,7 @@ impl EventState {
         let expires = Timestamp(self.meta.time.0 + UNPROVEN_MS);
         self.insert(claim.session, expires);
         self.meta.begun += 1;
-        if let Some(id) = claim.id {
-            self.ids.insert(id, Named::Session(claim.session));
-        }
+        self.name(claim.id, Named::Session(claim.session));
         Claimed::Admitted {
             expires,
             fresh: true,
