@@ -98,5 +98,7 @@ fn launch(dir: &Path, args: &[String]) -> Child {
             return child;
         }
     }
+    let _ = child.kill();
+    let _ = child.wait();
     panic!("redis-server did not start:\n{}", said.join("\n"));
 }

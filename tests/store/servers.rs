@@ -13,6 +13,7 @@ use sumun::store::{
     Answer, Ask, Batch, Entered, Entrant, Reply, Restored, Shadow, Store, StoreError,
 };
 
+use crate::door::Door;
 use crate::server::{Server, connect, free_port};
 use crate::world::{World, bits, is_inside, rules, session, settings};
 
@@ -23,132 +24,6 @@ const RIGHTS: &str = "~sumun:* -@all +evalsha +script|load +info +time +get +set
     +hget +hmget +hgetall +hset +hdel +hlen +sadd +srem +smembers +sismember +srandmember \
     +zadd +zrem +zscore +zcard +zcount +zrange +zrangebyscore +zremrangebyscore \
     +setbit +getbit +bitop +bitcount";
-
-struct Door {
-    store: Store,
-    event: EventId,
-}
-
-impl Door {
-    fn new(settings: &RedisSettings) -> Self {
-        Self {
-            store: Store::Redis(RedisStore::connect(settings).unwrap()),
-            event: EventId::parse("main").unwrap(),
-        }
-    }
-
-    fn at(server: &Server) -> Self {
-        Self::new(&settings(server.url(0, ""), "sumun"))
-    }
-
-    async fn open(&self, limit: u64) -> Result<Restored, StoreError> {
-        let shadow = Shadow {
-            gateway: "g1".to_owned(),
-            newborn: 7,
-            rules: Some(rules(limit)),
-            complete: true,
-            ..Shadow::default()
-        };
-        self.store.restore(&self.event, &shadow).await
-    }
-
-    async fn enter(&self, batch: u64, visitors: &[u64]) -> Answer<Vec<Entered>> {
-        let entrants = visitors.iter().map(|of| Entrant {
-            session: session(*of),
-            id: Some(crate::world::id(*of)),
-        });
-        let batch = Batch {
-            gateway: "g1".to_owned(),
-            batch,
-            entrants: entrants.collect(),
-        };
-        self.store.enter(&self.event, &batch).await
-    }
-
-    async fn look(&self) -> Answer<Snapshot> {
-        let ask = Ask {
-            gateway: "g1".to_owned(),
-            ..Ask::default()
-        };
-        self.store.snapshot(&self.event, &ask).await
-    }
-
-    /// Asks until the answer is as wanted; a few seconds at most.
-    async fn look_until(&self, wanted: impl Fn(&Answer<Snapshot>) -> bool) {
-        for _ in 0..400 {
-            if wanted(&self.look().await) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("still {:?}", self.look().await);
-    }
-
-    /// One of everything that a gateway does.
-    async fn tour(&self) {
-        self.open(1).await.unwrap();
-        let entered = self.enter(1, &[1, 2]).await.unwrap().done().unwrap();
-        assert!(is_inside(&entered[0]) && !is_inside(&entered[1]));
-        let number = crate::world::ticket(&entered[1]);
-        let (store, event) = (&self.store, &self.event);
-        let page = (number.page(), bits(&[number]));
-        store
-            .beat(event, std::slice::from_ref(&page))
-            .await
-            .unwrap();
-        store.find(event, crate::world::id(2)).await.unwrap();
-        store.end(event, &[session(1)]).await.unwrap();
-        let ask = Ask {
-            gateway: "g1".to_owned(),
-            front: vec![number.page()],
-            refresh: vec![number.page()],
-            ..Ask::default()
-        };
-        let snapshot = store.snapshot(event, &ask).await.unwrap().done().unwrap();
-        assert_eq!(snapshot.front, [page]);
-        let meta = snapshot.meta;
-        let step = sumun::store::Step {
-            fence: sumun::store::Fence {
-                born: meta.born,
-                run: meta.run,
-                seq: meta.seq,
-            },
-            gate: meta.gate,
-            calm_since: None,
-            to: number.next(),
-            offers: vec![number],
-            pace: None,
-            show: 1.0,
-            sweep: vec![number.page()],
-        };
-        let stepped = store.step(event, &step).await.unwrap().done().unwrap();
-        assert_ne!(stepped, sumun::store::Stepped::LostRace);
-        let claim = sumun::store::Claim {
-            number,
-            session: session(2),
-            id: Some(crate::world::id(2)),
-        };
-        let claimed = store.claim(event, &[claim]).await.unwrap().done().unwrap();
-        assert!(matches!(
-            claimed[..],
-            [sumun::store::Claimed::Admitted { .. }]
-        ));
-        let touch = sumun::store::Touch {
-            session: session(2),
-            begun: meta.time,
-            until: meta.time,
-        };
-        let touched = store.touch(event, &[touch]).await.unwrap().done().unwrap();
-        assert!(touched[0].is_some());
-        let leave = sumun::store::Leave { number, id: None };
-        store.leave(event, &[leave]).await.unwrap();
-        store.configure(event, 0, &rules(9)).await.unwrap();
-        store.reset(event).await.unwrap();
-        self.look().await.unwrap();
-        store.put_event(event, 0, None).await.unwrap();
-        assert_eq!(store.events().await.unwrap(), []);
-    }
-}
 
 /// A command to the server behind the store's back.
 async fn order(control: &mut MultiplexedConnection, command: &str) -> redis::Value {
@@ -277,6 +152,8 @@ async fn a_prefix_or_an_address_that_cannot_be_is_refused_at_once() {
         fault.contains("store.url") && !fault.contains("pw"),
         "{fault}"
     );
+    let fault = RedisStore::connect(&settings("redis-cluster://a".to_owned(), "sumun"));
+    assert!(fault.err().unwrap().to_string().contains("redis-cluster:// is not spoken yet"));
     let mut missing = settings("rediss://127.0.0.1".to_owned(), "sumun");
     missing.ca_file = Some("/nowhere/ca.pem".into());
     let fault = RedisStore::connect(&missing).err().unwrap().to_string();
@@ -446,7 +323,7 @@ async fn a_full_server_and_a_replica_refuse_and_are_asked_again() {
     assert!(door.enter(1, &[1]).await.is_ok());
     order(&mut control, "REPLICAOF 127.0.0.1 1").await;
     let why = refusal(&door.look().await);
-    assert!(why.contains("READONLY"), "{why}");
+    assert!(why.contains("read only replica"), "{why}");
     order(&mut control, "REPLICAOF NO ONE").await;
     door.look_until(Result::is_ok).await;
 }

@@ -34,9 +34,6 @@ pub(super) const BITMAPS: [(&str, &str); 5] = [
     ("spent", ""),
 ];
 
-/// Buckets of ids: the first ten bits of their hash.
-pub(super) const ID_BUCKETS: u16 = 1024;
-
 /// Spells the keys of one event.
 pub(super) struct Keys {
     tagged: String,
@@ -82,7 +79,7 @@ pub(super) fn test_clock(prefix: &str) -> [String; 2] {
     [format!("{prefix}:clock"), format!("{prefix}:run")]
 }
 
-/// The bucket that an id belongs to.
+/// The bucket that an id belongs to: the first ten bits of its hash.
 pub(super) fn bucket(id: &IdHash) -> u16 {
     let [first, second, ..] = *id;
     (u16::from(first) << 8 | u16::from(second)) >> 6
@@ -113,7 +110,7 @@ mod tests {
         let mut id = [0; 16];
         id[0] = 0xff;
         id[1] = 0xff;
-        assert_eq!(bucket(&id), ID_BUCKETS - 1);
+        assert_eq!(bucket(&id), 1023);
         assert_eq!(bucket(&[0; 16]), 0);
     }
 }

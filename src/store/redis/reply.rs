@@ -79,8 +79,7 @@ impl Fields {
         match self.next()? {
             Value::BulkString(bytes) => Ok(bytes),
             Value::Nil => Ok(Vec::new()),
-            Value::SimpleString(text) => Ok(text.into_bytes()),
-            Value::VerbatimString { text, .. } => Ok(text.into_bytes()),
+            Value::SimpleString(text) | Value::VerbatimString { text, .. } => Ok(text.into_bytes()),
             Value::Int(number) => Ok(number.to_string().into_bytes()),
             Value::Double(number) => Ok(number.to_string().into_bytes()),
             other => Err(self.damaged(&format!("no text but {other:?}"))),
@@ -368,5 +367,67 @@ pub(super) fn mode_word(mode: Mode) -> &'static str {
         Mode::Off => "off",
         Mode::Shadow => "shadow",
         Mode::Closed => "closed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    fn fields(parts: Vec<Value>) -> Fields {
+        Fields::new("sumun:{main}:meta", Value::Array(parts)).unwrap()
+    }
+
+    #[test]
+    fn a_reply_of_another_shape_is_refused_with_the_key_named() {
+        let shapes = [
+            Value::Nil,
+            Value::Int(-1),
+            Value::Okay,
+            text("done"),
+            Value::Array(vec![]),
+            Value::Array(vec![Value::Array(vec![])]),
+            Value::Array(vec![text("perhaps")]),
+            Value::Array(vec![text("moved")]),
+            Value::Array(vec![text("moved"), Value::Array(vec![text("-1")])]),
+            Value::Array(vec![Value::BulkString(vec![0xff])]),
+        ];
+        for shape in shapes {
+            let told = format!("{shape:?}");
+            let read = Fields::new("sumun:{main}:meta", shape).and_then(Fields::outcome);
+            let fault = read.err().unwrap_or_else(|| panic!("{told} was taken"));
+            assert!(fault.to_string().contains("sumun:{main}:meta"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn lines_that_no_script_writes_are_refused() {
+        for line in ["", "s", "s x 1", "t", "t -1", "t 1 2", "c c", "s 00 1"] {
+            assert!(fields(vec![]).entered(line).is_err(), "{line:?}");
+        }
+        for line in ["", "new", "new x", "later", "old -5", "new 1 2"] {
+            assert!(fields(vec![text(line)]).claimed().is_err(), "{line:?}");
+        }
+        for row in ["", "1,2", "1,2,3,4,5,6,7,99999", "a,b,c,d,e,f,g,h"] {
+            assert!(fields(vec![text(row)]).density().is_err(), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn a_state_without_a_field_is_refused_with_the_field_named() {
+        let fault = fields(vec![text("issued"), text("5")]).meta().unwrap_err();
+        assert!(fault.to_string().contains("field born"), "{fault}");
+        assert!(fields(vec![text("issued")]).meta().is_err());
+    }
+
+    #[test]
+    fn marks_are_written_as_the_scripts_read_them() {
+        let marks = [(30_000_000, Number(5)), (30_000_001, Number(1 << 52))];
+        assert_eq!(marks_text(&marks), "30000000:5,30000001:4503599627370496");
+        assert_eq!(marks_text(&[]), "");
     }
 }

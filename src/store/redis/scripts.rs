@@ -122,6 +122,10 @@ impl Call {
     }
 
     /// Adds an argument.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "numbers and references alike are handed over as they are"
+    )]
     pub(super) fn arg(mut self, value: impl ToString) -> Self {
         self.args.push(value.to_string().into_bytes());
         self
