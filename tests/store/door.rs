@@ -6,8 +6,8 @@ use sumun::room::event::EventId;
 use sumun::room::snapshot::Snapshot;
 use sumun::store::redis::{RedisSettings, RedisStore};
 use sumun::store::{
-    Answer, Ask, Batch, Claim, Claimed, Entered, Entrant, Fence, Leave, Reply, Restored, Shadow,
-    Step, Stepped, Store, StoreError, Touch,
+    Answer, Ask, Batch, Claim, Claimed, Entered, Entrant, Fence, Leave, Restored, Shadow, Step,
+    Stepped, Store, StoreError, Touch,
 };
 
 use crate::server::Server;
@@ -22,7 +22,7 @@ pub(crate) struct Door {
 impl Door {
     pub(crate) fn new(settings: &RedisSettings) -> Self {
         Self {
-            pub(crate) store: Store::Redis(RedisStore::connect(settings).unwrap()),
+            store: Store::Redis(RedisStore::connect(settings).unwrap()),
             event: EventId::parse("main").unwrap(),
         }
     }
@@ -119,10 +119,7 @@ impl Door {
             id: Some(id(2)),
         };
         let claimed = store.claim(event, &[claim]).await.unwrap().done().unwrap();
-        assert!(matches!(
-            claimed[..],
-            [Claimed::Admitted { .. }]
-        ));
+        assert!(matches!(claimed[..], [Claimed::Admitted { .. }]));
         let touch = Touch {
             session: session(2),
             begun: meta.time,
@@ -139,4 +136,3 @@ impl Door {
         assert_eq!(store.events().await.unwrap(), []);
     }
 }
-

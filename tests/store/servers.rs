@@ -5,17 +5,14 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use redis::aio::MultiplexedConnection;
-use sumun::room::event::EventId;
 use sumun::room::snapshot::{Cause, Snapshot};
 use sumun::room::ticket::Number;
-use sumun::store::redis::{RedisSettings, RedisStore};
-use sumun::store::{
-    Answer, Ask, Batch, Entered, Entrant, Reply, Restored, Shadow, Store, StoreError,
-};
+use sumun::store::redis::RedisStore;
+use sumun::store::{Answer, Entrant, Reply, StoreError};
 
 use crate::door::Door;
 use crate::server::{Server, connect, free_port};
-use crate::world::{World, bits, is_inside, rules, session, settings};
+use crate::world::{World, rules, session, settings};
 
 /// The rights that a user needs: these commands, on keys below the prefix.
 /// `config|get` is for the warning about eviction only, `client|setinfo` is a
@@ -153,7 +150,13 @@ async fn a_prefix_or_an_address_that_cannot_be_is_refused_at_once() {
         "{fault}"
     );
     let fault = RedisStore::connect(&settings("redis-cluster://a".to_owned(), "sumun"));
-    assert!(fault.err().unwrap().to_string().contains("redis-cluster:// is not spoken yet"));
+    assert!(
+        fault
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("redis-cluster:// is not spoken yet")
+    );
     let mut missing = settings("rediss://127.0.0.1".to_owned(), "sumun");
     missing.ca_file = Some("/nowhere/ca.pem".into());
     let fault = RedisStore::connect(&missing).err().unwrap().to_string();
