@@ -54,6 +54,9 @@ pub(crate) struct Row {
     pub reply: Vec<Entered>,
 }
 
+/// So few ids are not worth looking through.
+pub(crate) const IDS_FEW: usize = 4096;
+
 /// An event, all of it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct EventState {
@@ -66,6 +69,8 @@ pub(crate) struct EventState {
     pub offers: BTreeMap<Number, Offer>,
     pub ended: BTreeMap<SessionKey, Timestamp>,
     pub ids: HashMap<IdHash, Named>,
+    /// How many ids there may be before the dead are dropped.
+    pub ids_most: usize,
     pub density: BTreeMap<u64, [u16; 8]>,
     pub gateways: BTreeMap<String, Row>,
 }
@@ -75,13 +80,19 @@ impl EventState {
     pub(crate) fn newborn(arrival: &Arrival<'_>, shadow: &Shadow, rules: Rules) -> Self {
         let time = Timestamp(arrival.raw).max(shadow.time);
         let number = Number::restart(arrival.raw / 1000).max(shadow.issued);
+        // Who remembers nothing knows of nobody who waits: a first start is
+        // open at once.
+        let called = match shadow.born {
+            Some(_) => shadow.called.min(number),
+            None => number,
+        };
         Self {
             meta: Meta {
                 born: shadow.newborn,
                 born_at: time,
                 generation: shadow.generation,
                 issued: number,
-                called: shadow.called.min(number),
+                called,
                 seq: 0,
                 run: arrival.run.to_owned(),
                 raw: arrival.raw,
@@ -119,6 +130,7 @@ impl EventState {
             offers: BTreeMap::new(),
             ended: BTreeMap::new(),
             ids: HashMap::new(),
+            ids_most: IDS_FEW,
             density: BTreeMap::new(),
             gateways: BTreeMap::new(),
         }
@@ -171,6 +183,12 @@ impl EventState {
         } else {
             meta.rules.window_ms
         };
+        // This state was born without memory, with everybody called whoever
+        // had waited before: they are still to be called, in their order.
+        if meta.recoveries == 0 && matches!(cause, Cause::Loss | Cause::Token) {
+            meta.called = Number(0);
+            meta.marks.clear();
+        }
         meta.recoveries += 1;
         meta.recovery = Some(Recovery {
             id: meta.recoveries,
@@ -299,9 +317,7 @@ impl EventState {
             let expires = Timestamp(self.meta.time.0 + UNPROVEN_MS);
             self.insert(entrant.session, expires);
             self.meta.begun += 1;
-            if let Some(id) = entrant.id {
-                self.ids.insert(id, Named::Session(entrant.session));
-            }
+            self.name(entrant.id, Named::Session(entrant.session));
             return Entered::Session {
                 key: entrant.session,
                 expires,
@@ -310,9 +326,7 @@ impl EventState {
         let number = self.meta.issued;
         self.meta.issued = number.next();
         self.fresh.set(number, self.meta.fresh_window);
-        if let Some(id) = entrant.id {
-            self.ids.insert(id, Named::Ticket(number));
-        }
+        self.name(entrant.id, Named::Ticket(number));
         Entered::Ticket { number }
     }
 
@@ -326,6 +340,26 @@ impl EventState {
                 && self.meta.called == self.meta.issued
                 && self.has_room(self.offers.len())
                 && self.meta.tokens(self.meta.time) >= 1.0)
+    }
+
+    /// Remembers what an id stands for. Now and then those are dropped that
+    /// cannot live any more: their number grows with who is here, not with
+    /// who ever was.
+    fn name(&mut self, id: Option<IdHash>, named: Named) {
+        let Some(id) = id else {
+            return;
+        };
+        if self.ids.len() >= self.ids_most {
+            let (active, live, fresh) = (&self.active, &self.live, &self.fresh);
+            self.ids.retain(|_, named| match named {
+                Named::Session(session) => active.contains_key(session),
+                Named::Ticket(number) => {
+                    live.page(number.page()).is_some() || fresh.page(number.page()).is_some()
+                }
+            });
+            self.ids_most = (self.ids.len() * 2).max(IDS_FEW);
+        }
+        self.ids.insert(id, named);
     }
 
     /// What an id stands for, if that still lives.
@@ -391,9 +425,7 @@ impl EventState {
         let expires = Timestamp(self.meta.time.0 + UNPROVEN_MS);
         self.insert(claim.session, expires);
         self.meta.begun += 1;
-        if let Some(id) = claim.id {
-            self.ids.insert(id, Named::Session(claim.session));
-        }
+        self.name(claim.id, Named::Session(claim.session));
         Claimed::Admitted {
             expires,
             fresh: true,
