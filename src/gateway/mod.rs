@@ -295,26 +295,15 @@ impl Gateway {
 
     /// A visitor who wants in, with or without a ticket.
     async fn seek(&self, ledger: &Arc<Ledger>, held: &Held, asker: &Asker) -> Outcome {
+        let mut who = Who::stranger(Some(asker.scope(ledger)));
         if let Some(ticket) = &held.ticket {
-            let who = Who {
-                visitor: ticket.visitor.clone(),
-                scope: ticket.scope.clone(),
-                id: None,
-            };
-            return self.reception.ask(ledger, ticket, &who).await;
+            who = Who::bearer(ticket);
+            if let Some(outcome) = self.reception.ask(ledger, ticket, &who).await {
+                return outcome;
+            }
         }
-        let busy = ledger.standing().busy;
-        let per_minute = ledger.settings.load().joins_per_address_per_minute;
-        if busy
-            && !self
-                .reception
-                .joins
-                .allow(&ledger.id, per_minute, asker.visitor.address)
-        {
-            return Outcome::Blocked(crate::reception::Blocked::RateLimited);
-        }
-        let who = Who::stranger(Some(asker.scope(ledger)));
-        self.reception.enter(ledger, &who).await
+        let address = asker.visitor.address;
+        self.reception.join(ledger, &who, address).await
     }
 
     async fn give(

@@ -1,38 +1,12 @@
-//! The words between the doors and the reception: who asks, and what they get.
+//! The words between the doors and the reception: what a
+//! visitor gets.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
 use crate::ledger::Stay;
 use crate::room::estimate::Wait;
-use crate::store::IdHash;
 use crate::token::{Pass, Ticket};
-
-/// Who stands at the door.
-#[derive(Clone, Debug)]
-pub struct Who {
-    /// The visitor's id: drawn here, or the customer's own.
-    pub visitor: String,
-    /// The cookie scope; `None` when asked by API.
-    pub scope: Option<String>,
-    /// The hash of the customer's own id.
-    pub id: Option<IdHash>,
-}
-
-impl Who {
-    /// A visitor nobody knows yet: 128 random bits.
-    #[must_use]
-    pub fn stranger(scope: Option<String>) -> Self {
-        Self {
-            visitor: URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>()),
-            scope,
-            id: None,
-        }
-    }
-}
 
 /// A visitor inside.
 #[derive(Clone, Debug)]

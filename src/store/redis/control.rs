@@ -96,8 +96,8 @@ impl RedisStore {
         let mut events = Fields::new(&key, reply)?.all(|fields| {
             let id = fields.text()?;
             let stored = fields.text()?;
-            let event = EventId::parse(&id)
-                .ok_or_else(|| fields.damaged(&format!("{id:?} is no event id")))?;
+            let event =
+                EventId::new(&id).map_err(|_| fields.damaged(&format!("{id:?} is no event id")))?;
             Ok((event, stored_event(fields, &stored)?))
         })?;
         events.sort_by(|(a, _), (b, _)| a.cmp(b));
