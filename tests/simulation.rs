@@ -24,6 +24,8 @@ mod dice;
 mod door;
 #[path = "simulation/figures.rs"]
 mod figures;
+#[path = "simulation/found.rs"]
+mod found;
 #[path = "simulation/gateway.rs"]
 mod gateway;
 #[path = "simulation/model.rs"]

@@ -184,7 +184,9 @@ impl Gateway {
         }
         self.adopt(&snapshot, door.now);
         self.history.record(&snapshot);
-        self.planned = Some(self.decide(&snapshot, when));
+        if snapshot.meta.recovery.is_none() {
+            self.planned = Some(self.decide(&snapshot, when));
+        }
         self.seen = Some(snapshot);
     }
 
@@ -234,20 +236,18 @@ impl Gateway {
     fn push(&mut self, door: &mut Door, rules: &Rules, fresh: u64) {
         let live = self.living();
         let mut parts = live.chunks(PAGES_PER_CALL).peekable();
-        let mut born = None;
-        loop {
+        let born = loop {
             let live = parts.next().unwrap_or_default().to_vec();
             let complete = parts.peek().is_none();
             let shadow = self.shadow(rules, fresh, live, complete);
-            match door.restore(&shadow) {
-                Ok(restored) => born = Some(restored.born),
-                Err(_) => return,
-            }
+            let Ok(restored) = door.restore(&shadow) else {
+                return;
+            };
             if complete {
-                break;
+                break restored.born;
             }
-        }
-        if let (Some(meta), Some(born)) = (&mut self.memory.meta, born)
+        };
+        if let Some(meta) = &mut self.memory.meta
             && meta.born != born
         {
             (meta.born, meta.seq) = (born, 0);

@@ -366,6 +366,7 @@ impl World {
             session: visitor.session,
             begun: visitor.begun,
             until: visitor.until,
+            keep: Timestamp(0),
         };
         match self.door.touch(&name, touch) {
             Err(_) => return self.after(1_000, Event::Visit(index)),
