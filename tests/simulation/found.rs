@@ -156,3 +156,16 @@ fn who_was_called_at_the_end_of_a_minute_has_ten_minutes_too() {
     bench.pass(Duration::from_secs(70));
     assert_eq!(bench.claim(number), Claimed::TooLate);
 }
+
+#[test]
+fn a_store_that_hears_a_gateways_number_issues_none_of_its_others() {
+    let mut bench = Bench::full();
+    let alone = |counter| Number::by_gateway(BEGIN / 1_000 + 5, 0, counter).expect("within a second");
+    let mut bits = Bits::default();
+    bits.set(alone(0).bit());
+    at_once(bench.store.beat(&bench.event, &[(alone(0).page(), bits)]));
+    for _ in 0..5 {
+        let number = bench.ticket();
+        assert!((1..10).all(|counter| alone(counter) != number), "{number} is issued twice");
+    }
+}

@@ -135,7 +135,9 @@ impl Gateway {
     /// A number of this gateway's own, while the store is away.
     pub(crate) fn number(&mut self, now: u64) -> Option<Number> {
         self.memory.meta.as_ref()?;
+        // Never a second again: each snapshot brings the clock anew.
         let second = now.saturating_add_signed(self.memory.ahead) / 1000;
+        let second = second.max(self.numbered.0);
         if self.numbered.0 != second {
             self.numbered = (second, 0);
         }

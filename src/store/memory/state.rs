@@ -308,7 +308,7 @@ impl EventState {
             };
         }
         let number = self.meta.issued;
-        self.meta.issued = number.next();
+        self.meta.issued = number.next_issued();
         self.fresh.set(number, self.meta.fresh_window);
         if let Some(id) = entrant.id {
             self.ids.insert(id, Named::Ticket(number));
@@ -407,7 +407,8 @@ impl EventState {
     }
 
     /// Living tickets of a page. One beyond `issued` was numbered by a
-    /// gateway, or by a store that has forgotten it: numbering goes on above.
+    /// gateway, or by a store that has forgotten it: numbering goes on in the
+    /// second after, for others of that second may still be unheard.
     fn hear(&mut self, page: u64, bits: &Bits, raw: u64) {
         let Some(highest) = bits.ones(0).last() else {
             return;
@@ -416,7 +417,9 @@ impl EventState {
         if !highest.is_plausible(raw / 1000) {
             return;
         }
-        self.meta.issued = self.meta.issued.max(highest.next());
+        if highest >= self.meta.issued {
+            self.meta.issued = highest.next_second();
+        }
         self.live.or(page, bits, self.meta.window);
     }
 
