@@ -169,3 +169,20 @@ fn a_store_that_hears_a_gateways_number_issues_none_of_its_others() {
         assert!((1..10).all(|counter| alone(counter) != number), "{number} is issued twice");
     }
 }
+
+#[test]
+fn an_outage_that_ends_in_an_empty_store_costs_nobody_the_pass() {
+    let bench = Bench::empty();
+    let session = SessionKey([7; 16]);
+    let time = Timestamp(BEGIN - 300_000);
+    bench.restore(&Shadow {
+        born: Some(9),
+        time,
+        sessions_known: 1,
+        sessions: vec![(session, Timestamp(time.0 + 60_000))],
+        ..shadow()
+    });
+    bench.pass(Duration::from_secs(5));
+    let snapshot = bench.snapshot();
+    assert_eq!((snapshot.meta.recovery, snapshot.sessions), (None, 1));
+}

@@ -73,7 +73,12 @@ pub(crate) struct EventState {
 impl EventState {
     /// A state that knows nothing but what `shadow` brings.
     pub(crate) fn newborn(arrival: &Arrival<'_>, shadow: &Shadow, rules: Rules) -> Self {
-        let time = Timestamp(arrival.raw).max(shadow.time);
+        // Who remembers the running time carries it on: passes must not die
+        // of an outage that ends in an empty store.
+        let time = match shadow.born {
+            Some(_) => shadow.time,
+            None => Timestamp(arrival.raw),
+        };
         let number = Number::restart(arrival.raw / 1000).max(shadow.issued);
         Self {
             meta: Meta {
