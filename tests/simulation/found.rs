@@ -186,3 +186,12 @@ fn an_outage_that_ends_in_an_empty_store_costs_nobody_the_pass() {
     let snapshot = bench.snapshot();
     assert_eq!((snapshot.meta.recovery, snapshot.sessions), (None, 1));
 }
+
+#[test]
+fn a_place_made_void_by_a_reset_does_not_get_in() {
+    let mut bench = Bench::full();
+    let number = bench.ticket();
+    bench.step_to(number.next(), &bench.snapshot());
+    assert!(at_once(bench.store.reset(&bench.event)).done().is_some());
+    assert_eq!(bench.claim(number), Claimed::TooLate);
+}

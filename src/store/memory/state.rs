@@ -807,7 +807,9 @@ impl EventState {
         meta.generation = Generation(second.max(meta.generation.0 + 1));
         meta.issued = meta.issued.max(Number::restart(second));
         meta.called = meta.issued;
-        meta.marks.clear();
+        // What was called before is void: gateways that have not heard of the
+        // reset may still bring it.
+        meta.marks = vec![(0, meta.called)];
         (meta.pace, meta.settled, meta.shown, meta.show) = (None, 0, 0, 1.0);
         self.live.clear_all();
         self.fresh.clear_all();
