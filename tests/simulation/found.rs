@@ -195,3 +195,15 @@ fn a_place_made_void_by_a_reset_does_not_get_in() {
     assert!(at_once(bench.store.reset(&bench.event)).done().is_some());
     assert_eq!(bench.claim(number), Claimed::TooLate);
 }
+
+#[test]
+fn a_step_that_was_planned_before_a_recovery_moves_nothing() {
+    let mut bench = Bench::full();
+    bench.ticket();
+    let planned = bench.snapshot();
+    bench.clock.advance(60_000);
+    let met = bench.store.find(&bench.event, [0; 16]).now_or_never();
+    assert_eq!(met, Some(Ok(Reply::Recovering)));
+    let stepped = bench.step_to(planned.meta.issued, &planned);
+    assert_eq!(stepped, Stepped::LostRace);
+}

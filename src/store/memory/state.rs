@@ -595,7 +595,9 @@ impl EventState {
         // One call is always affordable: a weak origin is still probed.
         #[expect(clippy::cast_precision_loss, reason = "at most 10,000 calls a step")]
         let paid = calls <= 1 || meta.with_pace(step.pace).tokens(now) >= calls as f64;
-        if !fenced || now.0 < meta.stepped.0 + STEP_MS || !paid {
+        // Planned before a recovery began: who waits may not be back yet.
+        let recovers = meta.recovery.is_some();
+        if !fenced || recovers || now.0 < meta.stepped.0 + STEP_MS || !paid {
             return Stepped::LostRace;
         }
         let expired = self.purge();
