@@ -17,7 +17,7 @@ pub(crate) struct Figures {
     pub outstayed: u64,
     pub numbered_alone: u64,
     pub counts: Counts,
-    /// Numbers in order of admission.
+    /// Numbers of those who were there when called, in order of admission.
     admitted: Vec<Number>,
     admissions: u64,
     errors: Vec<f64>,
@@ -41,7 +41,6 @@ impl Figures {
     pub(crate) fn admitted(
         &mut self,
         number: Option<Number>,
-        _arrived: u64,
         now: u64,
         estimate: Option<(u64, f64)>,
     ) {
@@ -90,7 +89,11 @@ impl Figures {
             apart.get(index.min(apart.len().saturating_sub(1))).copied().unwrap_or(0)
         };
         let error = self.errors.iter().sum::<f64>() / self.errors.len().max(1) as f64;
-        let use_of_slots = 100.0 * self.used as f64 / self.slots.max(1) as f64;
+        let use_of_slots = if self.slots == 0 {
+            f64::NAN
+        } else {
+            100.0 * self.used as f64 / self.slots as f64
+        };
         let grew = 100.0 * self.grew as f64 / self.positions.max(1) as f64;
         let counts = &self.counts;
         format!(

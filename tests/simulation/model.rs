@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
-use sumun::room::snapshot::{OFFER_MS, Rules, Snapshot, UNPROVEN_MS};
+use sumun::room::snapshot::{OFFER_MS, RECOVERY_MIN_MS, Rules, Snapshot, UNPROVEN_MS};
 use sumun::room::ticket::{Generation, Number, SessionKey};
 use sumun::room::time::Timestamp;
 
@@ -71,7 +71,8 @@ pub(crate) struct Model {
     offers: BTreeMap<Number, Timestamp>,
     called: Number,
     issued: HashSet<Number>,
-    recovering: bool,
+    /// Since when the store recovers, until a snapshot says that it no longer does.
+    recovering: Option<Timestamp>,
     pub counts: Counts,
 }
 
@@ -91,7 +92,7 @@ impl Model {
             offers: BTreeMap::new(),
             called: Number(0),
             issued: HashSet::new(),
-            recovering: false,
+            recovering: None,
             counts: Counts::default(),
         }
     }
@@ -160,10 +161,10 @@ impl Model {
         self.demand("1", inside < limit, || {
             format!("{who} was admitted while {inside} of {limit} were inside")
         });
-        self.demand("1", !self.recovering, || {
-            format!("{who} was admitted during a recovery")
-        });
         let time = self.time;
+        let since = self.recovering;
+        let over = since.is_none_or(|since| time.0 >= since.0 + RECOVERY_MIN_MS);
+        self.demand("1", over, || format!("{who} was admitted in the recovery since {since:?}"));
         self.demand("5", expires.0 <= time.0 + UNPROVEN_MS, || {
             format!("{who} was given {expires:?} without proof at {time:?}")
         });
@@ -282,14 +283,17 @@ impl Model {
     /// A called ticket asked and was told to wait: its offer stands.
     pub(crate) fn held(&mut self, number: Number) {
         self.counts.held += 1;
-        if !self.recovering && self.line.contains_key(&number) {
+        if self.recovering.is_none() && self.line.contains_key(&number) {
             self.offers.insert(number, Timestamp(self.time.0 + OFFER_MS));
         }
     }
 
     pub(crate) fn refused_as_late(&mut self, number: Number) {
         self.counts.too_late += 1;
-        let called = self.line.get(&number).and_then(|place| place.called);
+        let Some(place) = self.line.get(&number) else {
+            return;
+        };
+        let called = place.called;
         let late = called.is_some_and(|at| self.time.0 >= at.0 + LATE_MS);
         self.demand("3", late, || {
             format!("{number}, called at {called:?}, is too late at {:?}", self.time)
@@ -342,10 +346,10 @@ impl Model {
         self.demand("(time)", meta.time == self.time, || {
             format!("the store's time is {:?} and should be {:?}", meta.time, self.time)
         });
-        self.recovering = meta.recovery.is_some();
-        if self.recovering {
+        if meta.recovery.is_some() {
             return;
         }
+        self.recovering = None;
         let inside = self.inside();
         self.demand("5", snapshot.sessions <= inside, || {
             format!("the store holds {} sessions and {inside} live", snapshot.sessions)
@@ -365,11 +369,9 @@ impl Model {
     /// A recovery that is over gives every standing offer its time anew; the
     /// model forgets them, which only weakens what it demands.
     pub(crate) fn recovering(&mut self, cause: &str) {
-        if !self.recovering {
-            self.counts.recoveries += 1;
-            self.note(|| format!("a recovery begins: {cause}"));
-        }
-        self.recovering = true;
+        self.counts.recoveries += 1;
+        self.note(|| format!("a recovery begins: {cause}"));
+        self.recovering = Some(self.time);
         self.offers.clear();
     }
 
@@ -407,7 +409,7 @@ impl Model {
     pub(crate) fn store_lost(&mut self) {
         self.offers.clear();
         self.called = Number(0);
-        self.recovering = false;
+        self.recovering = None;
         self.line.retain(|_, place| place.delivered);
         self.uncalled.retain(|number| self.line.contains_key(number));
         let keys: Vec<SessionKey> = self.alive.iter().map(|(_, key)| *key).collect();

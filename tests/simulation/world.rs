@@ -332,7 +332,8 @@ impl World {
         visitor.until = expires;
         visitor.begun = self.door.model.time;
         visitor.leaves_at = self.now + 1_000 + stay;
-        self.figures.admitted(visitor.number, visitor.arrived, self.now, visitor.estimate);
+        let prompt = visitor.number.filter(|_| !visitor.slept);
+        self.figures.admitted(prompt, self.now, visitor.estimate);
         if self.dice.chance(0.03) {
             self.figures.unproven += 1;
             return self.done(index);
@@ -484,7 +485,8 @@ impl World {
                 self.inside(index, gateway, session, expires);
             }
             Ok(Claimed::TooLate) => {
-                let slept = matches!(visitor.temper, Temper::Sleeps(_));
+                let void = visitor.generation != self.door.model.generation;
+                let slept = void || matches!(visitor.temper, Temper::Sleeps(_));
                 self.door.model.demand("3", slept, || format!("{number} is too late, awake"));
                 self.again(index, true);
             }
