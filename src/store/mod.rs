@@ -229,7 +229,8 @@ pub enum Stepped {
         /// Sessions that this call found expired.
         expired: u64,
     },
-    /// Another gateway stepped first, or less than 400 ms ago.
+    /// Another gateway stepped first, or less than 400 ms ago, or a recovery
+    /// has begun: nobody is called in it.
     LostRace,
 }
 

@@ -78,7 +78,12 @@ pub(crate) struct EventState {
 impl EventState {
     /// A state that knows nothing but what `shadow` brings.
     pub(crate) fn newborn(arrival: &Arrival<'_>, shadow: &Shadow, rules: Rules) -> Self {
-        let time = Timestamp(arrival.raw).max(shadow.time);
+        // Who remembers the running time carries it on: passes must not die
+        // of an outage that ends in an empty store.
+        let time = match shadow.born {
+            Some(_) => shadow.time,
+            None => Timestamp(arrival.raw),
+        };
         let number = Number::restart(arrival.raw / 1000).max(shadow.issued);
         // Who remembers nothing knows of nobody who waits: a first start is
         // open at once.
@@ -324,7 +329,7 @@ impl EventState {
             };
         }
         let number = self.meta.issued;
-        self.meta.issued = number.next();
+        self.meta.issued = number.next_issued();
         self.fresh.set(number, self.meta.fresh_window);
         self.name(entrant.id, Named::Ticket(number));
         Entered::Ticket { number }
@@ -439,7 +444,8 @@ impl EventState {
     }
 
     /// Living tickets of a page. One beyond `issued` was numbered by a
-    /// gateway, or by a store that has forgotten it: numbering goes on above.
+    /// gateway, or by a store that has forgotten it: numbering goes on in the
+    /// second after, for others of that second may still be unheard.
     fn hear(&mut self, page: u64, bits: &Bits, raw: u64) {
         let Some(highest) = bits.ones(0).last() else {
             return;
@@ -448,7 +454,9 @@ impl EventState {
         if !highest.is_plausible(raw / 1000) {
             return;
         }
-        self.meta.issued = self.meta.issued.max(highest.next());
+        if highest >= self.meta.issued {
+            self.meta.issued = highest.next_second();
+        }
         self.live.or(page, bits, self.meta.window);
     }
 
@@ -619,7 +627,9 @@ impl EventState {
         // One call is always affordable: a weak origin is still probed.
         #[expect(clippy::cast_precision_loss, reason = "at most 10,000 calls a step")]
         let paid = calls <= 1 || meta.with_pace(step.pace).tokens(now) >= calls as f64;
-        if !fenced || now.0 < meta.stepped.0 + STEP_MS || !paid {
+        // Planned before a recovery began: who waits may not be back yet.
+        let recovers = meta.recovery.is_some();
+        if !fenced || recovers || now.0 < meta.stepped.0 + STEP_MS || !paid {
             return Stepped::LostRace;
         }
         let expired = self.purge();
@@ -831,7 +841,9 @@ impl EventState {
         meta.generation = Generation(second.max(meta.generation.0 + 1));
         meta.issued = meta.issued.max(Number::restart(second));
         meta.called = meta.issued;
-        meta.marks.clear();
+        // What was called before is void: gateways that have not heard of the
+        // reset may still bring it.
+        meta.marks = vec![(0, meta.called)];
         (meta.pace, meta.settled, meta.shown, meta.show) = (None, 0, 0, 1.0);
         self.live.clear_all();
         self.fresh.clear_all();
