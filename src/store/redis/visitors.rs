@@ -133,6 +133,7 @@ impl RedisStore {
                 call.arg(touch.session)
                     .arg(touch.begun.0)
                     .arg(touch.until.0)
+                    .arg(touch.keep.0)
             });
             let reply = self.ask(&self.scripts().touch, call, |mut fields| {
                 fields.list()?.all(Fields::expiry)

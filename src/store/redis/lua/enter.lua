@@ -21,7 +21,9 @@ for _, entrant in ipairs(entrants) do
   if number then needed[page_of(number)] = true end
 end
 needed[page_of(m.issued)] = true
-needed[page_of(m.issued + count - 1)] = true
+local last = m.issued
+for _ = 2, count do last = next_issued(last) end
+needed[page_of(last)] = true
 local elsewhere = moved(needed)
 if elsewhere then return elsewhere end
 
@@ -46,7 +48,7 @@ local function enter(entrant)
     return 's ' .. entrant.session .. ' ' .. int(m.time + UNPROVEN)
   end
   local number = m.issued
-  m.issued = number + 1
+  m.issued = next_issued(number)
   hear_one(FRESH, number)
   name_ticket(entrant.id, number)
   return 't ' .. int(number)

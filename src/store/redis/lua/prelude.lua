@@ -119,6 +119,13 @@ local function first_of_second(second)
 end
 -- Two seconds ahead: gateways may number by themselves in the one at hand.
 local function restart(second) return first_of_second(second + 2) end
+-- The first number of the second after a number's.
+local function next_second(number) return (math.floor(number / 1048576) + 1) * 1048576 end
+-- The upper half of a second's numbers belongs to gateways.
+local function next_issued(number)
+  local next = number + 1
+  return next % 1048576 >= 524288 and next_second(next) or next
+end
 local function unix_second() return math.floor(raw / 1000) end
 
 local function advance(time, before, now)
@@ -335,7 +342,8 @@ end
 -- Living tickets of a page, and the highest of them.
 local function hear(page, highest, bits)
   if highest >= first_of_second(unix_second() + 60) then return end
-  m.issued = math.max(m.issued, highest + 1)
+  -- Others of that second may still be unheard.
+  if highest >= m.issued then m.issued = next_second(highest) end
   local key = turn_page(LIVE, page)
   call('SET', K.scratch, bits)
   call('BITOP', 'OR', key, key, K.scratch)
@@ -398,7 +406,7 @@ end
 local function floor()
   local minute, lowest = math.floor(m.time / 60000), 0
   for marked, called in string.gmatch(m.marks, '(%d+):(%d+)') do
-    if tonumber(marked) + FLOOR_MINUTES <= minute then lowest = tonumber(called) end
+    if tonumber(marked) + FLOOR_MINUTES < minute then lowest = tonumber(called) end
   end
   return lowest
 end

@@ -15,7 +15,9 @@ end
 m.generation = math.max(unix_second(), m.generation + 1)
 m.issued = math.max(m.issued, restart(unix_second()))
 m.called = m.issued
-m.marks = ''
+-- What was called before is void: gateways that have not heard of the reset
+-- may still bring it.
+m.marks = '0:' .. int(m.called)
 m.pace, m.settled, m.shown, m.show = nil, 0, 0, 1
 m.resets = m.resets + 1
 call('DEL', K.pages, K.fresh_pages, K.spent_pages, K.offers, K.offers_due, K.asked, K.density)

@@ -29,7 +29,9 @@ local function create()
   abandon(call('SMEMBERS', K.spent_pages))
   call('DEL', K.pages, K.fresh_pages, K.spent_pages, K.active, K.offers, K.offers_due, K.asked,
     K.ended, K.density, K.gateways)
-  local time = math.max(raw, s.time)
+  -- Who remembers the running time carries it on: passes must not die of an
+  -- outage that ends in an empty store.
+  local time = born == '' and raw or s.time
   local number = math.max(restart(unix_second()), s.issued)
   m = { schema = SCHEMA, born = newborn, born_at = time, generation = s.generation,
     issued = number, called = born == '' and number or math.min(s.called, number), seq = 0, run = run, raw = raw,

@@ -18,7 +18,8 @@ local now = m.time
 local fenced = m.born == born and m.run == fenced_run and m.seq == seq
 -- One call is always affordable: a weak origin is still probed.
 local paid = #numbers <= 1 or tokens(pace) >= #numbers
-if not fenced or now < m.stepped + STEP or not paid then return done('lost') end
+-- Planned before a recovery began: who waits may not be back yet.
+if not fenced or m.recovery or now < m.stepped + STEP or not paid then return done('lost') end
 
 local expired = purge()
 

@@ -1,15 +1,16 @@
 -- Extends living sessions.
 --
 -- KEYS   the fixed ones
--- ARGV   count; per session: session, when it began, until when its pass is good
+-- ARGV   count; per session: session, when it began, until when its pass is
+--        good, until when the origin wants it kept
 -- reply  done, for each its expiry, or an empty text when it is gone
 
 local met = begin()
 if met then return met end
 
-local function touch(session, begun, till)
+local function touch(session, begun, till, keep)
   local old = math.max(m.time - begun, 0) >= m.session_max_ms
-  local longest = m.time + m.session_idle_ms
+  local longest = math.max(m.time + m.session_idle_ms, keep)
   local expires = expiry(session)
   if expires then
     if old and m.called < m.issued then return int(expires) end
@@ -30,7 +31,7 @@ end
 purge()
 local answers = {}
 for i = 1, num() do
-  local session, begun, till = arg(), num(), num()
-  answers[i] = touch(session, begun, till)
+  local session, begun, till, keep = arg(), num(), num(), num()
+  answers[i] = touch(session, begun, till, keep)
 end
 return done(answers)
