@@ -171,6 +171,7 @@ async fn apply(world: &mut World, operation: &Operation, known: &mut Known, lear
             world.live(*ms).await;
             String::new()
         }
+        Operation::Walk(seconds) => world.walk(*seconds).await,
         Operation::Rerun => {
             world.rerun().await;
             String::new()

@@ -38,6 +38,7 @@ pub(crate) enum Operation {
     Events,
     Pass(i64),
     Live(u64),
+    Walk(u64),
     Rerun,
     Flush,
 }
@@ -172,8 +173,9 @@ impl Known {
             92..94 => Operation::Pass(-2_000),
             94 => Operation::Pass(3_600_000),
             95 => Operation::Live(if self.chance(60) { 660_000 } else { 20_000 }),
-            96..97 => Operation::Rerun,
-            97 => Operation::Flush,
+            96 => Operation::Walk(self.random.random_range(5..50)),
+            97 => Operation::Rerun,
+            98 => Operation::Flush,
             _ => Operation::Pass(0),
         }
     }

@@ -171,6 +171,21 @@ impl World {
         }
     }
 
+    /// Lets seconds pass with a step in each, as a controller does; what was
+    /// answered.
+    pub(crate) async fn walk(&mut self, seconds: u64) -> String {
+        let mut said = String::new();
+        for _ in 0..seconds {
+            self.pass(1_000).await;
+            let reply = self.look().await;
+            said += &format!("{reply:?}\n");
+            if matches!(reply, Reply::Done(_)) {
+                said += &format!("{:?}\n", self.step(|_| {}).await);
+            }
+        }
+        said
+    }
+
     /// Another process of the server, with the same data.
     pub(crate) async fn rerun(&mut self) {
         self.runs += 1;
