@@ -47,7 +47,10 @@ pub(crate) struct Door {
 
 /// Waits for what never pends: the embedded store answers at once.
 fn at_once<T>(answer: impl Future<Output = Result<T, StoreError>>) -> T {
-    answer.now_or_never().expect("memory never pends").expect("memory is never away")
+    answer
+        .now_or_never()
+        .expect("memory never pends")
+        .expect("memory is never away")
 }
 
 impl Door {
@@ -88,7 +91,10 @@ impl Door {
 
     pub(crate) fn reaches(&self, gateway: &str) -> bool {
         self.now >= self.away_until
-            && self.cut_off.get(gateway).is_none_or(|until| self.now >= *until)
+            && self
+                .cut_off
+                .get(gateway)
+                .is_none_or(|until| self.now >= *until)
     }
 
     /// Every call begins here: the model's time follows the rule of DESIGN §6.1.
@@ -122,7 +128,8 @@ impl Door {
         let name = (batch.gateway.clone(), batch.batch, self.lives);
         if let Some(first) = self.replies.get(&name) {
             let same = *first == entered;
-            self.model.demand("1", same, || format!("a repeated batch got {entered:?}"));
+            self.model
+                .demand("1", same, || format!("a repeated batch got {entered:?}"));
             return Ok(entered);
         }
         for one in &entered {
@@ -142,7 +149,10 @@ impl Door {
         let claimed = self.take(reply)?.remove(0);
         let number = claim.number;
         match claimed {
-            Claimed::Admitted { expires, fresh: true } => {
+            Claimed::Admitted {
+                expires,
+                fresh: true,
+            } => {
                 self.model.claimed(number, claim.session, expires);
             }
             Claimed::Admitted { fresh: false, .. } | Claimed::NotYet => {}

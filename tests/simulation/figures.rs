@@ -24,6 +24,7 @@ pub(crate) struct Figures {
     used: u64,
     slots: u64,
     grew: u64,
+    grew_by: u64,
     exact_grew: u64,
     positions: u64,
 }
@@ -64,6 +65,7 @@ impl Figures {
         if before != u64::MAX {
             self.positions += 1;
             self.grew += u64::from(now > before);
+            self.grew_by += now.saturating_sub(before);
             self.exact_grew += u64::from(now > before && !about);
         }
     }
@@ -76,8 +78,11 @@ impl Figures {
     fn displacements(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.admitted.len()).collect();
         order.sort_by_key(|at| self.admitted[*at]);
-        let mut apart: Vec<usize> =
-            order.iter().enumerate().map(|(rank, at)| rank.abs_diff(*at)).collect();
+        let mut apart: Vec<usize> = order
+            .iter()
+            .enumerate()
+            .map(|(rank, at)| rank.abs_diff(*at))
+            .collect();
         apart.sort_unstable();
         apart
     }
@@ -86,7 +91,10 @@ impl Figures {
         let apart = self.displacements();
         let at = |share: f64| {
             let index = (apart.len() as f64 * share) as usize;
-            apart.get(index.min(apart.len().saturating_sub(1))).copied().unwrap_or(0)
+            apart
+                .get(index.min(apart.len().saturating_sub(1)))
+                .copied()
+                .unwrap_or(0)
         };
         let error = self.errors.iter().sum::<f64>() / self.errors.len().max(1) as f64;
         let use_of_slots = if self.slots == 0 {
@@ -95,11 +103,12 @@ impl Figures {
             100.0 * self.used as f64 / self.slots as f64
         };
         let grew = 100.0 * self.grew as f64 / self.positions.max(1) as f64;
+        let by = self.grew_by as f64 / self.grew.max(1) as f64;
         let counts = &self.counts;
         format!(
             "seed {:<3} {:<9} visitors {:<5} in {:<5} (walked {:<4} called {:<5}) gone {:<4} \
              no-show {:<4} slept {:<4} late {:<3} alone {:<4} recoveries {:<3} slots {:>5.1}% \
-             tau {:.4} displaced p50 {} p99 {} estimate off {:.2} grew {:.1}% exact checks {}",
+             tau {:.4} displaced p50 {} p99 {} estimate off {:.2} grew {:.1}% by {:.1}, exact checks {}",
             self.seed,
             self.scenario,
             self.visitors,
@@ -118,6 +127,7 @@ impl Figures {
             at(0.99),
             error,
             grew,
+            by,
             counts.checked_positions,
         )
     }

@@ -26,7 +26,10 @@ struct Bench {
 }
 
 fn at_once<T>(answer: impl Future<Output = Result<Reply<T>, StoreError>>) -> Reply<T> {
-    answer.now_or_never().expect("memory never pends").expect("memory is never away")
+    answer
+        .now_or_never()
+        .expect("memory never pends")
+        .expect("memory is never away")
 }
 
 fn rules() -> Rules {
@@ -70,7 +73,9 @@ impl Bench {
 
     fn restore(&self, shadow: &Shadow) {
         let restored = self.store.restore(&self.event, shadow).now_or_never();
-        restored.expect("memory never pends").expect("memory is never away");
+        restored
+            .expect("memory never pends")
+            .expect("memory is never away");
     }
 
     fn enter(&mut self) -> Entered {
@@ -85,7 +90,10 @@ impl Bench {
                 id: None,
             }],
         };
-        at_once(self.store.enter(&self.event, &batch)).done().expect("done").remove(0)
+        at_once(self.store.enter(&self.event, &batch))
+            .done()
+            .expect("done")
+            .remove(0)
     }
 
     fn ticket(&mut self) -> Number {
@@ -100,7 +108,9 @@ impl Bench {
             gateway: "a".to_owned(),
             ..Ask::default()
         };
-        at_once(self.store.snapshot(&self.event, &ask)).done().expect("done")
+        at_once(self.store.snapshot(&self.event, &ask))
+            .done()
+            .expect("done")
     }
 
     fn claim(&self, number: Number) -> Claimed {
@@ -110,7 +120,10 @@ impl Bench {
             session,
             id: None,
         };
-        at_once(self.store.claim(&self.event, &[claim])).done().expect("done").remove(0)
+        at_once(self.store.claim(&self.event, &[claim]))
+            .done()
+            .expect("done")
+            .remove(0)
     }
 
     fn step_to(&self, to: Number, snapshot: &Snapshot) -> Stepped {
@@ -129,7 +142,9 @@ impl Bench {
             show: 1.0,
             sweep: Vec::new(),
         };
-        at_once(self.store.step(&self.event, &step)).done().expect("done")
+        at_once(self.store.step(&self.event, &step))
+            .done()
+            .expect("done")
     }
 
     /// Time passes without a silence.
@@ -160,13 +175,17 @@ fn who_was_called_at_the_end_of_a_minute_has_ten_minutes_too() {
 #[test]
 fn a_store_that_hears_a_gateways_number_issues_none_of_its_others() {
     let mut bench = Bench::full();
-    let alone = |counter| Number::by_gateway(BEGIN / 1_000 + 5, 0, counter).expect("within a second");
+    let alone =
+        |counter| Number::by_gateway(BEGIN / 1_000 + 5, 0, counter).expect("within a second");
     let mut bits = Bits::default();
     bits.set(alone(0).bit());
     at_once(bench.store.beat(&bench.event, &[(alone(0).page(), bits)]));
     for _ in 0..5 {
         let number = bench.ticket();
-        assert!((1..10).all(|counter| alone(counter) != number), "{number} is issued twice");
+        assert!(
+            (1..10).all(|counter| alone(counter) != number),
+            "{number} is issued twice"
+        );
     }
 }
 

@@ -115,12 +115,18 @@ impl Gateway {
 
     /// Whether this gateway's memory says that a number was called.
     pub(crate) fn is_called(&self, number: Number) -> bool {
-        self.memory.meta.as_ref().is_some_and(|meta| number < meta.called)
+        self.memory
+            .meta
+            .as_ref()
+            .is_some_and(|meta| number < meta.called)
     }
 
     pub(crate) fn hear(&mut self, number: Number) {
         self.remember_heard(number);
-        self.unflushed.entry(number.page()).or_default().set(number.bit());
+        self.unflushed
+            .entry(number.page())
+            .or_default()
+            .set(number.bit());
     }
 
     pub(crate) fn remember_heard(&mut self, number: Number) {
@@ -129,7 +135,11 @@ impl Gateway {
     }
 
     pub(crate) fn spent(&mut self, number: Number) {
-        self.memory.spent.entry(number.page()).or_default().set(number.bit());
+        self.memory
+            .spent
+            .entry(number.page())
+            .or_default()
+            .set(number.bit());
     }
 
     /// A number of this gateway's own, while the store is away.
@@ -148,7 +158,11 @@ impl Gateway {
 
     /// Passes on what was heard since the last time.
     pub(crate) fn flush(&mut self, door: &mut Door) {
-        let pages: Vec<(u64, Bits)> = self.unflushed.iter().map(|(p, b)| (*p, b.clone())).collect();
+        let pages: Vec<(u64, Bits)> = self
+            .unflushed
+            .iter()
+            .map(|(p, b)| (*p, b.clone()))
+            .collect();
         for part in pages.chunks(PAGES_PER_CALL) {
             if door.beat(&self.name, part).is_err() {
                 return;
@@ -169,15 +183,10 @@ impl Gateway {
             self.disk = self.memory.clone();
             self.saved_at = door.now;
         }
-        let ask = self.ask();
-        let snapshot = match door.snapshot(&ask) {
+        let snapshot = match self.read(door) {
             Ok(snapshot) => snapshot,
             Err(NoReply::Absent) => return self.push(door, rules, fresh),
-            Err(NoReply::Recovering) => match door.snapshot(&ask) {
-                Ok(snapshot) => snapshot,
-                Err(_) => return,
-            },
-            Err(NoReply::Away) => return,
+            Err(NoReply::Recovering | NoReply::Away) => return,
         };
         if self.must_push(&snapshot) {
             self.push(door, rules, fresh);
@@ -202,20 +211,42 @@ impl Gateway {
         }
     }
 
-    fn ask(&mut self) -> Ask {
-        let called = self.memory.meta.as_ref().map_or(Number(0), |meta| meta.called);
-        let pages = self.seen.iter().flat_map(|seen| seen.pages.iter().copied());
+    /// Reads the event; again where the front page turned out to be another
+    /// one than was asked for, or positions would be counted without it.
+    fn read(&mut self, door: &mut Door) -> Result<Snapshot, NoReply> {
+        let ask = self.ask(self.seen.as_ref());
+        self.arrivals -= self.arrivals / 20;
+        let first = match door.snapshot(&ask) {
+            Err(NoReply::Recovering) => door.snapshot(&ask)?,
+            first => first?,
+        };
+        let next = self.ask(Some(&first));
+        if next.front == ask.front {
+            return Ok(first);
+        }
+        door.snapshot(&next)
+    }
+
+    fn ask(&self, seen: Option<&Snapshot>) -> Ask {
+        let called = seen.map_or(Number(0), |seen| seen.meta.called);
+        let pages = seen.iter().flat_map(|seen| seen.pages.iter().copied());
         let ahead: Vec<u64> = pages.filter(|page| *page >= called.page()).collect();
-        let since = self.memory.meta.as_ref().map_or(Timestamp(0), |meta| meta.time);
+        let since = self
+            .memory
+            .meta
+            .as_ref()
+            .map_or(Timestamp(0), |meta| meta.time);
         let load = LoadReport {
             window_ms: 10_000,
             arrivals: self.arrivals,
             ..LoadReport::default()
         };
-        self.arrivals -= self.arrivals / 20;
         Ask {
             gateway: self.name.clone(),
-            report: Report { load, ..Report::default() },
+            report: Report {
+                load,
+                ..Report::default()
+            },
             front: ahead.iter().copied().take(4).collect(),
             refresh: ahead.iter().copied().skip(4).take(16).collect(),
             ended_since: since.minus(Duration::from_secs(5)),
@@ -230,7 +261,9 @@ impl Gateway {
             .meta
             .as_ref()
             .is_some_and(|mine| mine.born != theirs.born || mine.seq > theirs.seq);
-        let asked = theirs.recovery.is_some_and(|r| self.pushed != Some((theirs.born, r.id)));
+        let asked = theirs
+            .recovery
+            .is_some_and(|r| self.pushed != Some((theirs.born, r.id)));
         forgotten || asked
     }
 
@@ -310,7 +343,11 @@ impl Gateway {
     fn adopt(&mut self, snapshot: &Snapshot, now: u64) {
         let memory = &mut self.memory;
         let meta = &snapshot.meta;
-        if memory.meta.as_ref().is_some_and(|mine| mine.generation != meta.generation) {
+        if memory
+            .meta
+            .as_ref()
+            .is_some_and(|mine| mine.generation != meta.generation)
+        {
             memory.heard = Default::default();
             memory.spent.clear();
             self.unflushed.clear();
@@ -335,7 +372,10 @@ impl Gateway {
 
     fn decide(&self, snapshot: &Snapshot, when: &QueueWhen) -> (Step, usize) {
         let meta = &snapshot.meta;
-        let load = Load::sum(snapshot.present().map(|row| &row.report.load), when.min_requests);
+        let load = Load::sum(
+            snapshot.present().map(|row| &row.report.load),
+            when.min_requests,
+        );
         let readings = readings(&load, snapshot.sessions, when);
         let next = gate::next(meta.gate, meta.calm_since, &readings, when, meta.time);
         let rates = self.history.rates();
@@ -349,7 +389,11 @@ impl Gateway {
         };
         let plan = plan(snapshot, next.gate, &measured);
         let calls = plan.offers.len();
-        let dead = snapshot.pages.iter().copied().filter(|page| *page <= meta.called.page());
+        let dead = snapshot
+            .pages
+            .iter()
+            .copied()
+            .filter(|page| *page <= meta.called.page());
         let step = Step {
             fence: Fence {
                 born: meta.born,

@@ -164,7 +164,9 @@ impl Model {
         let time = self.time;
         let since = self.recovering;
         let over = since.is_none_or(|since| time.0 >= since.0 + RECOVERY_MIN_MS);
-        self.demand("1", over, || format!("{who} was admitted in the recovery since {since:?}"));
+        self.demand("1", over, || {
+            format!("{who} was admitted in the recovery since {since:?}")
+        });
         self.demand("5", expires.0 <= time.0 + UNPROVEN_MS, || {
             format!("{who} was given {expires:?} without proof at {time:?}")
         });
@@ -178,7 +180,10 @@ impl Model {
     pub(crate) fn walked_in(&mut self, key: SessionKey, expires: Timestamp) {
         let first = self.uncalled.iter().find(|number| self.waits(**number));
         if let Some(first) = first {
-            let text = format!("a newcomer walked in while {first} waits: {:?}", self.line[first]);
+            let text = format!(
+                "a newcomer walked in while {first} waits: {:?}",
+                self.line[first]
+            );
             self.violated("2", &text);
         }
         self.admitted(key, expires, "a newcomer");
@@ -210,7 +215,11 @@ impl Model {
         };
         let margin = self.rules.window_ms - POLL_MARGIN_MS.min(self.rules.window_ms / 3);
         // A number never heard from again lives for 20 s only.
-        let most = if place.fresh { margin.min(15_000) } else { margin };
+        let most = if place.fresh {
+            margin.min(15_000)
+        } else {
+            margin
+        };
         place.sure && place.generation == self.generation && self.time.0 < place.polled.0.0 + most
     }
 
@@ -260,7 +269,11 @@ impl Model {
     pub(crate) fn claimed(&mut self, number: Number, key: SessionKey, expires: Timestamp) {
         let inside = self.inside();
         let now = self.time;
-        let before = self.offers.range(..number).filter(|(_, due)| **due > now).count() as u64;
+        let before = self
+            .offers
+            .range(..number)
+            .filter(|(_, due)| **due > now)
+            .count() as u64;
         let limit = self.rules.limit.unwrap_or(u64::MAX);
         self.demand("2", inside + before < limit, || {
             format!("{number} took a slot of {limit} with {inside} inside and {before} before it")
@@ -269,7 +282,9 @@ impl Model {
         let uncalled = place.is_some_and(|place| place.called.is_none());
         self.demand("2", !uncalled, || format!("{number} went in uncalled"));
         let valid = place.is_some() || self.unacknowledged(key);
-        self.demand("8", valid, || format!("{number} is void or used, and went in"));
+        self.demand("8", valid, || {
+            format!("{number} is void or used, and went in")
+        });
         self.admitted(key, expires, "a ticket");
         self.gone(number);
         self.counts.claimed += 1;
@@ -277,14 +292,17 @@ impl Model {
 
     /// Let in before, and nobody was told before the store was lost.
     fn unacknowledged(&self, key: SessionKey) -> bool {
-        self.sessions.get(&key).is_some_and(|session| session.acknowledged == Timestamp(0))
+        self.sessions
+            .get(&key)
+            .is_some_and(|session| session.acknowledged == Timestamp(0))
     }
 
     /// A called ticket asked and was told to wait: its offer stands.
     pub(crate) fn held(&mut self, number: Number) {
         self.counts.held += 1;
         if self.recovering.is_none() && self.line.contains_key(&number) {
-            self.offers.insert(number, Timestamp(self.time.0 + OFFER_MS));
+            self.offers
+                .insert(number, Timestamp(self.time.0 + OFFER_MS));
         }
     }
 
@@ -296,17 +314,24 @@ impl Model {
         let called = place.called;
         let late = called.is_some_and(|at| self.time.0 >= at.0 + LATE_MS);
         self.demand("3", late, || {
-            format!("{number}, called at {called:?}, is too late at {:?}", self.time)
+            format!(
+                "{number}, called at {called:?}, is too late at {:?}",
+                self.time
+            )
         });
     }
 
     pub(crate) fn refused_as_spent(&self, number: Number) {
         let waits = self.line.contains_key(&number);
-        self.demand("3", !waits, || format!("{number} is refused as spent and was never let in"));
+        self.demand("3", !waits, || {
+            format!("{number} is refused as spent and was never let in")
+        });
     }
 
     pub(crate) fn acknowledged(&mut self, key: SessionKey, expires: Timestamp) {
-        self.set_expiry(key, |session| session.acknowledged = session.acknowledged.max(expires));
+        self.set_expiry(key, |session| {
+            session.acknowledged = session.acknowledged.max(expires)
+        });
     }
 
     /// A touch extended a session (promise 5), or found none (promise 4).
@@ -316,16 +341,24 @@ impl Model {
         let Some(expires) = answer else {
             if !session.ended && until > now {
                 self.counts.lost_passes += 1;
-                self.violated("4", &format!("a pass until {until:?} was refused at {now:?}"));
+                self.violated(
+                    "4",
+                    &format!("a pass until {until:?} was refused at {now:?}"),
+                );
             }
             return;
         };
-        self.demand("8", !session.ended, || "an ended session lives again".to_owned());
+        self.demand("8", !session.ended, || {
+            "an ended session lives again".to_owned()
+        });
         let others_wait = self.uncalled.iter().any(|number| self.waits(*number));
         let old = now.0 >= session.begun.0 + self.rules.session_max_ms;
         let known = session.stored.max(session.acknowledged);
         self.demand("5", !(old && others_wait && expires > known), || {
-            format!("a session begun at {:?} was extended to {expires:?}", session.begun)
+            format!(
+                "a session begun at {:?} was extended to {expires:?}",
+                session.begun
+            )
         });
         self.set_expiry(key, |session| {
             session.stored = session.stored.max(expires);
@@ -341,10 +374,16 @@ impl Model {
     pub(crate) fn snapshot(&mut self, snapshot: &Snapshot) {
         let meta = &snapshot.meta;
         self.demand("(time)", meta.time >= self.time, || {
-            format!("the store's time went back from {:?} to {:?}", self.time, meta.time)
+            format!(
+                "the store's time went back from {:?} to {:?}",
+                self.time, meta.time
+            )
         });
         self.demand("(time)", meta.time == self.time, || {
-            format!("the store's time is {:?} and should be {:?}", meta.time, self.time)
+            format!(
+                "the store's time is {:?} and should be {:?}",
+                meta.time, self.time
+            )
         });
         if meta.recovery.is_some() {
             return;
@@ -352,7 +391,10 @@ impl Model {
         self.recovering = None;
         let inside = self.inside();
         self.demand("5", snapshot.sessions <= inside, || {
-            format!("the store holds {} sessions and {inside} live", snapshot.sessions)
+            format!(
+                "the store holds {} sessions and {inside} live",
+                snapshot.sessions
+            )
         });
         self.demand("1", snapshot.sessions + meta.ghosts >= inside, || {
             let (sessions, ghosts) = (snapshot.sessions, meta.ghosts);
@@ -361,7 +403,10 @@ impl Model {
         for (number, due) in &snapshot.offers {
             let most = meta.time.0 + OFFER_MS;
             self.demand("5", due.0 <= most && *due > meta.stepped, || {
-                format!("the offer of {number} stands until {due:?} at {:?}", meta.time)
+                format!(
+                    "the offer of {number} stands until {due:?} at {:?}",
+                    meta.time
+                )
             });
         }
     }
@@ -380,17 +425,24 @@ impl Model {
     pub(crate) fn called(&mut self, to: Number, offers: &[Number]) {
         let before = self.called;
         for pair in offers.windows(2) {
-            self.demand("2", pair[0] < pair[1], || format!("called out of order: {pair:?}"));
+            self.demand("2", pair[0] < pair[1], || {
+                format!("called out of order: {pair:?}")
+            });
         }
-        self.demand("2", offers.first().is_none_or(|first| *first >= before), || {
-            format!("called again below {before}: {:?}", offers.first())
-        });
+        self.demand(
+            "2",
+            offers.first().is_none_or(|first| *first >= before),
+            || format!("called again below {before}: {:?}", offers.first()),
+        );
         let offered: HashSet<&Number> = offers.iter().collect();
         let passed: Vec<Number> = self.uncalled.range(..to).copied().collect();
         for number in passed {
             let absent = offered.contains(&number) || !self.waits(number);
             self.demand("3", absent, || {
-                format!("{number} waits and was passed over: {:?}", self.line[&number])
+                format!(
+                    "{number} waits and was passed over: {:?}",
+                    self.line[&number]
+                )
             });
             self.uncalled.remove(&number);
             if let Some(place) = self.line.get_mut(&number) {
@@ -398,7 +450,8 @@ impl Model {
             }
         }
         for number in offers {
-            self.offers.insert(*number, Timestamp(self.time.0 + OFFER_MS));
+            self.offers
+                .insert(*number, Timestamp(self.time.0 + OFFER_MS));
         }
         self.called = before.max(to);
         let now = self.time;
@@ -411,7 +464,8 @@ impl Model {
         self.called = Number(0);
         self.recovering = None;
         self.line.retain(|_, place| place.delivered);
-        self.uncalled.retain(|number| self.line.contains_key(number));
+        self.uncalled
+            .retain(|number| self.line.contains_key(number));
         let keys: Vec<SessionKey> = self.alive.iter().map(|(_, key)| *key).collect();
         for key in keys {
             self.set_expiry(key, |session| session.stored = Timestamp(0));
@@ -443,6 +497,9 @@ impl Model {
     }
 
     fn called_before(&self, number: Number) -> u64 {
-        self.line.range(..number).filter(|(_, place)| place.called.is_some()).count() as u64
+        self.line
+            .range(..number)
+            .filter(|(_, place)| place.called.is_some())
+            .count() as u64
     }
 }

@@ -179,7 +179,11 @@ fn cut(dice: &mut Dice, scenario: &Scenario) -> Fault {
 
 fn lose(dice: &mut Dice, _: &Scenario) -> Fault {
     Fault::Lose {
-        away_ms: if dice.chance(0.5) { 0 } else { dice.between(0, 20_000) },
+        away_ms: if dice.chance(0.5) {
+            0
+        } else {
+            dice.between(0, 20_000)
+        },
     }
 }
 

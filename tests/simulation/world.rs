@@ -104,7 +104,10 @@ pub(crate) fn run(seed: u64, scenario: Scenario) -> Figures {
         }
         world.now = at;
         world.door.at(at);
-        world.door.model.note(|| format!("+{} {event:?}", at - BEGIN));
+        world
+            .door
+            .model
+            .note(|| format!("+{} {event:?}", at - BEGIN));
         if at > BEGIN + LONGEST_MS {
             world.starved();
         }
@@ -121,7 +124,9 @@ impl World {
         Self {
             dice: Dice::new(seed),
             door: Door::new(Model::new(seed, rules.clone()), BEGIN),
-            gateways: (0..scenario.gateways).map(|index| Gateway::new(index, BEGIN)).collect(),
+            gateways: (0..scenario.gateways)
+                .map(|index| Gateway::new(index, BEGIN))
+                .collect(),
             visitors: Vec::new(),
             queue: BinaryHeap::new(),
             ordered: 0,
@@ -200,8 +205,15 @@ impl World {
         if self.gateways[before].up && self.dice.chance(0.8) {
             return Some(before);
         }
-        let up: Vec<usize> = self.gateways.iter().filter(|g| g.up).map(|g| g.index).collect();
-        let pick = up.get(self.dice.between(0, up.len() as u64) as usize).copied()?;
+        let up: Vec<usize> = self
+            .gateways
+            .iter()
+            .filter(|g| g.up)
+            .map(|g| g.index)
+            .collect();
+        let pick = up
+            .get(self.dice.between(0, up.len() as u64) as usize)
+            .copied()?;
         self.visitors[visitor].gateway = pick;
         Some(pick)
     }
@@ -245,7 +257,10 @@ impl World {
             let most = gateway.outbox.len().min(BATCH_MAX);
             let newcomers: Vec<Newcomer> = gateway.outbox.drain(..most).collect();
             gateway.batches += 1;
-            let entrants = newcomers.iter().map(|n| Entrant { session: n.session, id: None });
+            let entrants = newcomers.iter().map(|n| Entrant {
+                session: n.session,
+                id: None,
+            });
             let batch = Batch {
                 gateway: gateway.name.clone(),
                 batch: gateway.batches,
@@ -373,7 +388,10 @@ impl World {
             Err(_) => return self.after(1_000, Event::Visit(index)),
             Ok(_) if self.dice.chance(self.scenario.lost_replies) => {}
             Ok(Some(expires)) => {
-                self.gateways[gateway].memory.sessions.insert(visitor.session, expires);
+                self.gateways[gateway]
+                    .memory
+                    .sessions
+                    .insert(visitor.session, expires);
                 self.door.model.acknowledged(visitor.session, expires);
                 self.visitors[index].until = expires;
             }
@@ -438,7 +456,8 @@ impl World {
         let mut estimate = None;
         if let Some(seen) = &gateway.seen {
             let place = place(seen, number);
-            self.figures.position(visitor.position, place.position, place.about);
+            self.figures
+                .position(visitor.position, place.position, place.about);
             visitor.position = visitor.position.min(place.position);
             estimate = wait(visitor.position, &rates, seen.meta.rate());
             if visitor.estimate.is_none()
@@ -487,7 +506,9 @@ impl World {
             Ok(Claimed::TooLate) => {
                 let void = visitor.generation != self.door.model.generation;
                 let slept = void || matches!(visitor.temper, Temper::Sleeps(_));
-                self.door.model.demand("3", slept, || format!("{number} is too late, awake"));
+                self.door
+                    .model
+                    .demand("3", slept, || format!("{number} is too late, awake"));
                 self.again(index, true);
             }
             Ok(Claimed::Spent) => {
@@ -515,7 +536,12 @@ impl World {
         }
         let fresh = self.dice.next() >> 12;
         let gateway = &mut self.gateways[index];
-        gateway.pass(&mut self.door, &self.rules, &self.scenario.queue_when, fresh);
+        gateway.pass(
+            &mut self.door,
+            &self.rules,
+            &self.scenario.queue_when,
+            fresh,
+        );
         if gateway.planned.is_none() {
             return;
         }
@@ -539,6 +565,9 @@ impl World {
             && seen.meta.pace.is_none()
         {
             self.figures.slots(seen.sessions + seen.meta.ghosts, limit);
+        }
+        if !self.dice.chance(0.1) {
+            return;
         }
         let behind = model.uncalled.range(seen.meta.called..seen.meta.issued);
         let pick = self.dice.between(0, waiting.clamp(1, 2_000)) as usize;
@@ -584,7 +613,10 @@ impl World {
     }
 
     fn change_limit(&mut self, index: usize, limit: u64) {
-        let version = self.gateways.iter().find_map(|gateway| Some(gateway.seen.as_ref()?.meta.cfgver));
+        let version = self
+            .gateways
+            .iter()
+            .find_map(|gateway| Some(gateway.seen.as_ref()?.meta.cfgver));
         let rules = Rules {
             limit: Some(limit),
             ..self.rules.clone()
@@ -613,7 +645,12 @@ impl World {
 
     /// Somebody never got in (promise 3).
     fn starved(&self) -> ! {
-        let who: Vec<_> = self.visitors.iter().filter(|v| v.stage != Stage::Done).take(5).collect();
+        let who: Vec<_> = self
+            .visitors
+            .iter()
+            .filter(|v| v.stage != Stage::Done)
+            .take(5)
+            .collect();
         let text = format!("{} never got in, of them {who:#?}", self.left);
         self.door.model.violated("3", &text);
     }
