@@ -36,7 +36,10 @@ pub(super) fn store(config: &Config, clock: &Clock) -> Result<Opened, RunError> 
 /// rebuilt from what visitors hold.
 fn load(clock: &Clock, run: &str, file: &Path) -> Result<MemoryStore, RunError> {
     match MemoryStore::load(clock.clone(), run, file) {
-        Ok(store) => Ok(store),
+        Ok(store) => {
+            store.resume();
+            Ok(store)
+        }
         Err(fault) if fault.kind() == std::io::ErrorKind::InvalidData => {
             let aside = file.with_extension("damaged");
             error!(%fault, aside = %aside.display(), "the state file is set aside; places are rebuilt from what visitors hold");

@@ -23,7 +23,7 @@ impl Door {
     pub(crate) fn new(settings: &RedisSettings) -> Self {
         Self {
             store: Store::Redis(RedisStore::connect(settings).unwrap()),
-            event: EventId::parse("main").unwrap(),
+            event: EventId::new("main").unwrap(),
         }
     }
 
@@ -124,6 +124,7 @@ impl Door {
             session: session(2),
             begun: meta.time,
             until: meta.time,
+            keep: meta.time,
         };
         let touched = store.touch(event, &[touch]).await.unwrap().done().unwrap();
         assert!(touched[0].is_some());

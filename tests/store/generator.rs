@@ -272,6 +272,7 @@ impl Known {
             session,
             begun: Timestamp(now - self.random.random_range(0..60_000)),
             until: Timestamp(now + self.random.random_range(0..40_000) - 10_000),
+            keep: Timestamp(now + self.random.random_range(0..1_000_000) - 500_000),
         }
     }
 

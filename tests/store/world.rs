@@ -122,7 +122,7 @@ impl World {
     fn of(store: Store, clock: Clock, kind: Kind) -> Self {
         Self {
             store,
-            event: EventId::parse("main").unwrap(),
+            event: EventId::new("main").unwrap(),
             now: START,
             clock,
             runs: 0,
@@ -350,6 +350,7 @@ impl World {
             session: session(of),
             begun: Timestamp(START),
             until: Timestamp(until),
+            keep: Timestamp(0),
         };
         match self.store.touch(&self.event, &[touch]).await.unwrap() {
             Reply::Done(mut answers) => Reply::Done(answers.remove(0)),

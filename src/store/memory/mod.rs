@@ -57,20 +57,25 @@ impl MemoryStore {
     /// When the file cannot be read or is damaged.
     pub fn load(clock: Clock, run: &str, path: &Path) -> std::io::Result<Self> {
         let store = Self::new(clock, run);
-        if let Some((mut events, stored)) = file::read(path)? {
-            let arrival = Arrival {
-                raw: store.clock.unix_ms(),
-                run,
-            };
-            for state in events.values_mut() {
-                state.reload(&arrival);
-            }
+        if let Some((events, stored)) = file::read(path)? {
             let mut inner = store.lock();
             inner.events = events;
             inner.stored = stored;
             drop(inner);
         }
         Ok(store)
+    }
+
+    /// Goes on with a state that the process before this one wrote itself, a
+    /// second ago at most: a recovery that needs nobody else's memory.
+    pub fn resume(&self) {
+        let arrival = Arrival {
+            raw: self.clock.unix_ms(),
+            run: &self.run,
+        };
+        for state in self.lock().events.values_mut() {
+            state.resume(&arrival);
+        }
     }
 
     /// Writes the whole state to a file, atomically (a new file, renamed).

@@ -169,7 +169,7 @@ impl EventState {
 
     /// Another process took this state over from its own file, a second old
     /// at most: a recovery that needs nobody's memory but this.
-    pub(crate) fn reload(&mut self, arrival: &Arrival<'_>) {
+    pub(crate) fn resume(&mut self, arrival: &Arrival<'_>) {
         arrival.run.clone_into(&mut self.meta.run);
         self.meta.raw = arrival.raw;
         self.begin_recovery(Cause::Run, arrival.raw);

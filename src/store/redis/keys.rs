@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn an_events_keys_share_one_hash_tag() {
-        let keys = Keys::new("sumun", &EventId::parse("main").unwrap());
+        let keys = Keys::new("sumun", &EventId::new("main").unwrap());
         assert_eq!(keys.key("meta"), "sumun:{main}:meta");
         assert_eq!(
             keys.page(7).collect::<Vec<_>>(),
