@@ -22,7 +22,6 @@ pub(super) struct Gauges {
     pub(super) abandoned: Counter,
     pub(super) expired: Counter,
     pub(super) lost_races: Counter,
-    pub(super) store_failures: Counter,
 }
 
 impl Gauges {
@@ -62,7 +61,6 @@ impl Gauges {
                 &[("event", event), ("reason", "expired")],
             ),
             lost_races: metrics.counter(&names::LOST_RACES, &of),
-            store_failures: metrics.counter(&names::STORE_FAILURES, &[("operation", "controller")]),
         }
     }
 

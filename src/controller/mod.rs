@@ -120,7 +120,6 @@ impl Controller {
         }
         self.failing = true;
         self.gauges.store_up.set(0.0);
-        self.gauges.store_failures.increment(1);
         if let Some(view) = self.ledger.view()
             && view.store_up
         {

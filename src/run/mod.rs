@@ -208,9 +208,9 @@ impl Parts {
         let metrics = Arc::new(Metrics::default());
         let keyring = Keyring::new(keys::signing(config)?);
         let gateway = keys::gateway_name(state_dir)?;
-        let (store, memory) = open::store(config, &clock)?;
+        let (store, memory) = open::store(config, &clock).await?;
         let bench = Arc::new(Bench {
-            store,
+            store: store.measured(Arc::clone(&metrics)),
             gateway,
             keys: keyring.ids(),
             config: config.hash(),

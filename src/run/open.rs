@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use tracing::error;
+use tracing::{error, info, warn};
 
 use super::RunError;
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
-use crate::store::{MemoryStore, Store, StoreError};
+use crate::store::redis::RedisSettings;
+use crate::store::{MemoryStore, RedisStore, Store, StoreError};
 
 /// The embedded store's file in `state_dir`.
 const STATE_FILE: &str = "store.json";
@@ -15,21 +16,43 @@ const STATE_FILE: &str = "store.json";
 /// The store, and the embedded one's file.
 pub(super) type Opened = (Store, Option<(MemoryStore, PathBuf)>);
 
-pub(super) fn store(config: &Config, clock: &Clock) -> Result<Opened, RunError> {
-    match &config.store.url {
-        StoreUrl::Memory => {
-            let run = format!("{:032x}", rand::random::<u128>());
-            let Some(dir) = config.state_dir.as_deref() else {
-                return Ok((Store::Memory(MemoryStore::new(clock.clone(), &run)), None));
-            };
-            let file = dir.join(STATE_FILE);
-            let store = load(clock, &run, &file)?;
-            Ok((Store::Memory(store.clone()), Some((store, file))))
+/// Opens the store. One that is away does not keep the server from starting;
+/// one that is too old does.
+pub(super) async fn store(config: &Config, clock: &Clock) -> Result<Opened, RunError> {
+    let url = match &config.store.url {
+        StoreUrl::Memory => return embedded(config, clock),
+        StoreUrl::Redis(url) => url,
+    };
+    let settings = RedisSettings {
+        url: url.reveal().to_owned(),
+        prefix: config.store.prefix.clone(),
+        timeout: config.store.timeout,
+        ca_file: config.store.ca_file.clone(),
+    };
+    let store = RedisStore::connect(&settings).map_err(RunError::Store)?;
+    match store.check().await {
+        Ok(checked) => {
+            info!(version = checked.version, "the store answers");
+            for warning in checked.warnings {
+                warn!("{warning}");
+            }
         }
-        StoreUrl::Redis(_) => Err(RunError::Store(StoreError::Unavailable(
-            "not built".to_owned(),
-        ))),
+        Err(fault @ (StoreError::Unavailable(_) | StoreError::Timeout)) => {
+            warn!(%fault, "starting without the store");
+        }
+        Err(fault) => return Err(RunError::Store(fault)),
     }
+    Ok((Store::Redis(store), None))
+}
+
+fn embedded(config: &Config, clock: &Clock) -> Result<Opened, RunError> {
+    let run = format!("{:032x}", rand::random::<u128>());
+    let Some(dir) = config.state_dir.as_deref() else {
+        return Ok((Store::Memory(MemoryStore::new(clock.clone(), &run)), None));
+    };
+    let file = dir.join(STATE_FILE);
+    let store = load(clock, &run, &file)?;
+    Ok((Store::Memory(store.clone()), Some((store, file))))
 }
 
 /// A damaged state file is set aside, not overwritten: places are still

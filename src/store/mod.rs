@@ -8,8 +8,11 @@
 
 #[doc(hidden)]
 pub mod dump;
+mod measured;
 pub mod memory;
 pub mod redis;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +23,7 @@ use crate::room::snapshot::{Cause, Report, Rules, Snapshot};
 use crate::room::ticket::{Generation, Number, SessionKey};
 use crate::room::time::Timestamp;
 
+pub use measured::Measured;
 pub use memory::MemoryStore;
 pub use redis::RedisStore;
 
@@ -30,6 +34,8 @@ pub enum Store {
     Memory(MemoryStore),
     /// Redis or Valkey.
     Redis(RedisStore),
+    /// Either, with its calls measured.
+    Measured(Arc<Measured>),
 }
 
 /// What a store call comes back with when the store could be asked.
@@ -347,6 +353,7 @@ impl Store {
         match self {
             Self::Memory(store) => Ok(store.dump(event)),
             Self::Redis(store) => store.dump(event).await,
+            Self::Measured(store) => Box::pin(store.inner.dump(event)).await,
         }
     }
 }
@@ -360,6 +367,10 @@ macro_rules! operations {
                 match self {
                     Self::Memory(store) => Ok(store.$name($($arg),*)),
                     Self::Redis(store) => store.$name($($arg),*).await,
+                    Self::Measured(store) => {
+                        let call = Box::pin(store.inner.$name($($arg),*));
+                        store.measure(stringify!($name), call).await
+                    }
                 }
             })*
         }
