@@ -9,6 +9,7 @@
 )]
 
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -144,9 +145,9 @@ impl World {
             text.push_str("host: shop.example\r\n");
         }
         for (name, value) in headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
+            let _ = write!(text, "{name}: {value}\r\n");
         }
-        text.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+        let _ = write!(text, "content-length: {}\r\n\r\n{body}", body.len());
         let mut socket = TcpStream::connect(self.address).await.unwrap();
         // A refusal may come before all of a large body was taken.
         let _ = socket.write_all(text.as_bytes()).await;
@@ -981,6 +982,15 @@ async fn bad_input_is_told_by_its_field() {
                 let answer = world.send("POST", &path, &[], &body).await;
                 answer.is_problem(status, field);
             }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_body_too_large_and_a_query_with_two_readings_are_refused() {
+    LocalSet::new()
+        .run_until(async {
+            let world = World::open(one_slot(|_| ()), api(&[], &[])).await;
             let large = json!({ "eventId": "main", "ticket": "x".repeat(16 * 1024) });
             world.post("enter", &[], large).await.is_problem(413, None);
             let twice = "/__sumun/v1/status?eventId=main&eventId=sale";
@@ -1165,7 +1175,9 @@ async fn while_the_store_is_away_places_are_given_and_kept_and_it_says_so() {
                 .post("status", &[], poll.clone())
                 .await
                 .is(200, "WAIT");
-            world.post("leave", &[], poll).await.is_problem(503, None);
+            let left = world.post("leave", &[], poll).await;
+            left.is_problem(503, None);
+            assert_eq!(left.header("sumun-degraded"), Some("store"));
             let named = json!({ "eventId": "dark", "id": "kim" });
             let key = ("authorization", "Bearer s3cret");
             world
