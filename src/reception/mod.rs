@@ -7,6 +7,7 @@ mod bearer;
 mod held;
 mod joins;
 mod memory;
+mod outcome;
 mod page;
 
 use std::net::IpAddr;
@@ -20,12 +21,13 @@ use http::HeaderValue;
 pub use bearer::{Bearer, Who};
 pub use joins::Joins;
 pub use memory::{Known, TokenMemory};
+pub use outcome::{Blocked, Inside, Line, Outcome};
 pub use page::render;
 
 use crate::clock::Clock;
-use crate::ledger::{Ledger, Ledgers, Stay, View};
+use crate::ledger::{Ledger, Ledgers, View};
 use crate::metrics::Metrics;
-use crate::room::estimate::{self, Wait};
+use crate::room::estimate;
 use crate::room::event::Mode;
 use crate::room::host;
 use crate::room::routes::Routes;
@@ -67,79 +69,6 @@ pub struct Reception {
     ready: AtomicBool,
     draining: AtomicBool,
     closing: AtomicBool,
-}
-
-/// A visitor inside.
-#[derive(Clone, Debug)]
-pub struct Inside {
-    /// The right to be there.
-    pub pass: Pass,
-    /// The session.
-    pub stay: Arc<Stay>,
-}
-
-/// A visitor in line.
-#[derive(Clone, Debug)]
-pub struct Line {
-    /// The place, with the position now shown.
-    pub ticket: Ticket,
-    /// How many stand behind; `None` while the store is away.
-    pub behind: Option<u64>,
-    /// Whether the position is counted by density.
-    pub about: bool,
-    /// The wait, if it can be told.
-    pub wait: Option<Wait>,
-    /// When to ask again.
-    pub poll_after: Duration,
-    /// Whether the store is away: the place is kept.
-    pub degraded: bool,
-}
-
-/// Why somebody is turned away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blocked {
-    /// The operator closed the event.
-    Closed,
-    /// The line is full.
-    Full,
-    /// Too many newcomers from one address.
-    RateLimited,
-}
-
-impl Blocked {
-    /// The API's word.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Closed => "CLOSED",
-            Self::Full => "FULL",
-            Self::RateLimited => "RATE_LIMITED",
-        }
-    }
-
-    /// When it is worth asking again.
-    #[must_use]
-    pub fn retry_after(self) -> Duration {
-        match self {
-            Self::Closed => Duration::from_secs(60),
-            Self::Full => Duration::from_secs(30),
-            Self::RateLimited => Duration::from_secs(10),
-        }
-    }
-}
-
-/// What a visitor gets.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// Inside.
-    Inside(Inside),
-    /// In line.
-    Waits(Line),
-    /// Turned away.
-    Blocked(Blocked),
-    /// Forwarded without a session: the store is away and this event could
-    /// not have queued anybody.
-    Uncounted,
 }
 
 impl Reception {

@@ -3,6 +3,7 @@
 //! A real backend, not a stand-in: a single gateway needs no other. Its state
 //! file (`state_dir`) makes a restart an ordinary recovery.
 
+mod dump;
 mod file;
 pub(crate) mod state;
 
@@ -14,10 +15,10 @@ use state::{Arrival, EventState, arrived};
 
 use super::{
     Ask, Batch, Claim, Claimed, Entered, Found, IdHash, Leave, Put, Reply, Restored, Shadow, Step,
-    Stepped, StoredEvent, Touch,
+    Stepped, StoredEvent, Touch, UNKNOWN,
 };
 use crate::clock::Clock;
-use crate::room::event::{EventId, Mode};
+use crate::room::event::EventId;
 use crate::room::pages::Bits;
 use crate::room::snapshot::{Rules, Snapshot};
 use crate::room::ticket::{Generation, SessionKey};
@@ -196,13 +197,3 @@ impl MemoryStore {
         Put::Done
     }
 }
-
-/// Rules of an event that nobody configured: tickets for all, nobody called.
-const UNKNOWN: Rules = Rules {
-    mode: Mode::Pause,
-    limit: None,
-    admit_per_second: None,
-    session_idle_ms: 600_000,
-    session_max_ms: 3_600_000,
-    window_ms: 90_000,
-};
