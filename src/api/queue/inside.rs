@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::caller::{Caller, Page};
 use super::said::is_degraded;
 use super::seek::give_up;
-use super::{Fields, Problem, PublicDoor, away, foreign};
+use super::{Fields, Problem, PublicDoor, away, foreign, unknown_key};
 use crate::api::{document, empty, put, rfc3339};
 use crate::ledger::{Ledger, Stay};
 use crate::reception::Bearer;
@@ -120,7 +120,7 @@ impl PublicDoor {
                 Verdict::Good(Token::Pass(pass)) => &pass.event,
                 Verdict::Good(Token::Success(success)) => &success.event,
                 Verdict::UnknownKey => {
-                    return Err(away("the token's signing key is not known here yet"));
+                    return Err(unknown_key());
                 }
                 Verdict::Good(Token::Ticket(_)) | Verdict::Nothing => continue,
             };
@@ -175,7 +175,7 @@ impl PublicDoor {
             Verdict::Good(Token::Success(success)) => success.clone(),
             Verdict::Good(_) | Verdict::Nothing => return Ok(None),
             Verdict::UnknownKey => {
-                return Err(away("the token's signing key is not known here yet"));
+                return Err(unknown_key());
             }
         };
         let site = self.reception.site.load_full();

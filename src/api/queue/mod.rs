@@ -12,7 +12,7 @@ mod wait;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use serde_json::json;
 
@@ -247,8 +247,19 @@ fn no_key(what: &'static str) -> Problem {
     )
 }
 
-/// Another gateway may know the key, the store may be back: what is held
-/// stays good, and nothing is taken away.
+/// Another gateway may know the key: what is held stays good, and nothing is
+/// taken away.
+fn unknown_key() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "away",
+        "Try again in a moment",
+        "the token's signing key is not known here yet",
+    )
+    .retry_after(AWAY_RETRY_SECONDS)
+}
+
+/// The store is away, and the call cannot be done without it.
 fn away(detail: &'static str) -> Problem {
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -257,6 +268,10 @@ fn away(detail: &'static str) -> Problem {
         detail,
     )
     .retry_after(AWAY_RETRY_SECONDS)
+    .header(
+        HeaderName::from_static("sumun-degraded"),
+        HeaderValue::from_static("store"),
+    )
 }
 
 /// No page of another site may use a visitor's cookie.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{StatusCode, header};
 
 use super::caller::{Caller, Page};
-use super::{Problem, PublicDoor, away, foreign};
+use super::{Problem, PublicDoor, foreign, unknown_key};
 use crate::ledger::Ledger;
 use crate::reception::{Bearer, Inside, scope};
 use crate::token::{Pass, Ticket, Token, Verdict, cookie};
@@ -46,7 +46,7 @@ impl Held {
     /// Something that only another gateway can read must not be judged here.
     pub(super) fn readable(self) -> Result<Self, Problem> {
         if self.flaw == Some(Flaw::UnknownKey) && self.pass.is_none() && self.places.is_empty() {
-            return Err(away("the token's signing key is not known here yet"));
+            return Err(unknown_key());
         }
         Ok(self)
     }
