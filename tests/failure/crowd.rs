@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::Origin;
 use crate::support::redis::Redis;
-use crate::support::site::{Site, overtaken, tau};
+use crate::support::site::{Site, displacement, overtaken, tau};
 use crate::support::visitor::Visitor;
 use crate::support::whole_machine;
 
@@ -26,6 +26,7 @@ const CROWD: usize = 2_000;
 /// Nobody waits longer.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+#[expect(clippy::cast_precision_loss, reason = "a few thousand visitors")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_get_in_through_fifty_slots_in_order_and_never_more_at_once() {
     let _machine = whole_machine().await;
@@ -65,8 +66,8 @@ async fn two_thousand_get_in_through_fifty_slots_in_order_and_never_more_at_once
     eprintln!(
         "crowd: {} of {crowd} in, {queued} of them through the line, in {:.1} s ({:.1}/s); \
          errors {}; broken connections {}; most inside: {} by the visitors, {most_stored} in the \
-         store, limit {LIMIT}; tau {:.5}, overtaken by at most {} of a later number; waits: \
-         median {:.1} s, longest {:.1} s",
+         store, limit {LIMIT}; tau {:.5}, largest displacement {}, at most {} overtaken by one; \
+         waits: median {:.1} s, longest {:.1} s",
         admitted.len(),
         took.as_secs_f64(),
         admitted.len() as f64 / took.as_secs_f64(),
@@ -74,11 +75,19 @@ async fn two_thousand_get_in_through_fifty_slots_in_order_and_never_more_at_once
         site.broken(),
         site.most_inside(),
         tau(&admitted),
+        displacement(&admitted),
         overtaken(&admitted),
-        waited.get(waited.len() / 2).map_or(0.0, Duration::as_secs_f64),
+        waited
+            .get(waited.len() / 2)
+            .map_or(0.0, Duration::as_secs_f64),
         waited.last().map_or(0.0, Duration::as_secs_f64),
     );
-    assert!(faults.is_empty(), "{} faults: {:#?}", faults.len(), &faults[..faults.len().min(5)]);
+    assert!(
+        faults.is_empty(),
+        "{} faults: {:#?}",
+        faults.len(),
+        &faults[..faults.len().min(5)]
+    );
     assert_eq!(admitted.len(), crowd);
     assert!(site.most_inside() <= i64::try_from(LIMIT).unwrap());
     assert!(most_stored <= LIMIT as u64);
@@ -86,7 +95,7 @@ async fn two_thousand_get_in_through_fifty_slots_in_order_and_never_more_at_once
     // A slot goes to the lowest number that asks or whose offer stands; each
     // of the slots that are free at once may be taken by another of those.
     assert!(overtaken(&admitted) <= 2 * LIMIT);
-    assert!(tau(&admitted) > 0.99);
+    assert!(tau(&admitted) > 1.0 - 4.0 * LIMIT as f64 / crowd as f64);
     assert!(origin.seen() >= 2 * crowd as u64);
 }
 

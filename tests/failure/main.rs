@@ -12,4 +12,5 @@
 )]
 
 mod crowd;
+mod loss;
 mod support;

@@ -127,10 +127,14 @@ impl Gateway {
     }
 
     async fn ready(&self) {
-        until("the gateway is ready", Duration::from_secs(20), async || {
-            let asked = get(self.public, "/__sumun/readyz").await;
-            asked.is_some_and(|(status, _)| status == 200)
-        })
+        until(
+            "the gateway is ready",
+            Duration::from_secs(20),
+            async || {
+                let asked = get(self.public, "/__sumun/readyz").await;
+                asked.is_some_and(|(status, _)| status == 200)
+            },
+        )
         .await;
     }
 
@@ -151,6 +155,16 @@ impl Gateway {
         until(&what, Duration::from_secs(30), async || {
             let now = self.metric(name).await;
             now.is_some_and(|now| (now - value).abs() < f64::EPSILON)
+        })
+        .await;
+    }
+
+    /// Waits until it has seen a recovery.
+    pub(crate) async fn wait_for_recovery(&self) {
+        let what = format!("a recovery at {}", self.admin);
+        until(&what, Duration::from_secs(30), async || {
+            let seen = self.metric("sumun_store_recoveries_total").await;
+            seen.is_some_and(|count| count > 0.0)
         })
         .await;
     }

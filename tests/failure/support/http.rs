@@ -89,7 +89,12 @@ impl Client {
         let (head, body) = answer.into_parts();
         let body = body.collect().await?.to_bytes();
         if sender.ready().await.is_ok() {
-            self.idle.lock().unwrap().entry(to).or_default().push(sender);
+            self.idle
+                .lock()
+                .unwrap()
+                .entry(to)
+                .or_default()
+                .push(sender);
         }
         Ok(Answer {
             status: head.status,

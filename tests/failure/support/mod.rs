@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod origin;
 pub(crate) mod redis;
 pub(crate) mod site;
+pub(crate) mod town;
 pub(crate) mod visitor;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -51,19 +51,19 @@ impl Redis {
         let client = redis::Client::open(format!("redis://{}/", self.address)).unwrap();
         client.get_multiplexed_async_connection().await.unwrap()
     }
-
-    /// Sessions that the server knows of.
-    pub(crate) async fn sessions(&self) -> Option<u64> {
-        let client = redis::Client::open(format!("redis://{}/", self.address)).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.ok()?;
-        connection.zcard("sumun:{main}:active").await.ok()
-    }
 }
 
 impl Drop for Redis {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Sessions that a server knows of, if it answers.
+pub(crate) async fn sessions(server: SocketAddr) -> Option<u64> {
+    let client = redis::Client::open(format!("redis://{server}/")).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+    connection.zcard("sumun:{main}:active").await.ok()
 }
 
 fn launch(dir: &TempDir, address: SocketAddr, args: &[String]) -> Child {

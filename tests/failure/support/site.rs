@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::Request;
@@ -27,6 +27,7 @@ pub(crate) struct Site {
     inside: AtomicI64,
     most_inside: AtomicI64,
     broken: AtomicU64,
+    down: AtomicBool,
     admitted: Mutex<Vec<Admitted>>,
 }
 
@@ -46,6 +47,7 @@ impl Site {
             inside: AtomicI64::new(0),
             most_inside: AtomicI64::new(0),
             broken: AtomicU64::new(0),
+            down: AtomicBool::new(false),
             admitted: Mutex::default(),
         }
     }
@@ -79,7 +81,10 @@ impl Site {
         let now = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_inside.fetch_max(now, Ordering::SeqCst);
         let name = name.to_owned();
-        self.admitted.lock().unwrap().push(Admitted { name, number });
+        self.admitted
+            .lock()
+            .unwrap()
+            .push(Admitted { name, number });
     }
 
     /// A visitor is about to say that the visit is over: not inside for
@@ -91,6 +96,16 @@ impl Site {
     /// The most who were inside at once, for certain.
     pub(crate) fn most_inside(&self) -> i64 {
         self.most_inside.load(Ordering::SeqCst)
+    }
+
+    /// Whether no door can answer, because the test ended the only gateway.
+    pub(crate) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// Whether no door can answer now.
+    pub(crate) fn is_down(&self) -> bool {
+        self.down.load(Ordering::SeqCst)
     }
 
     /// Connections that broke.
@@ -109,6 +124,16 @@ pub(crate) fn overtaken(admitted: &[Admitted]) -> usize {
     let numbers: Vec<u64> = admitted.iter().filter_map(|a| a.number).collect();
     let later = |at: usize| numbers[at..].iter().filter(|n| **n < numbers[at]).count();
     (0..numbers.len()).map(later).max().unwrap_or(0)
+}
+
+/// How far anybody's place among those let in is from the place in line.
+pub(crate) fn displacement(admitted: &[Admitted]) -> usize {
+    let numbers: Vec<u64> = admitted.iter().filter_map(|a| a.number).collect();
+    let mut in_line = numbers.clone();
+    in_line.sort_unstable();
+    let place = |number| in_line.partition_point(|n| n < number);
+    let far = |(at, number)| place(number).abs_diff(at);
+    numbers.iter().enumerate().map(far).max().unwrap_or(0)
 }
 
 /// Kendall's tau of number against admission: 1 in order, -1 in reverse.

@@ -94,14 +94,20 @@ impl Visitor {
         self.take_note(site, seen)
     }
 
-    /// A page of the site, inside.
+    /// A page of the site, inside. It may only stay unanswered while the test
+    /// has ended every gateway.
     pub(crate) async fn browse(&mut self, site: &Site) -> Result<(), String> {
         let headers = vec![
             ("accept", "text/html".to_owned()),
             ("sec-fetch-dest", "document".to_owned()),
         ];
+        let was_down = site.is_down();
         let asked = self.ask(site, "GET", "/cart", headers, String::new());
-        let answer = asked.await?;
+        let answer = match asked.await {
+            Ok(answer) => answer,
+            Err(_) if was_down || site.is_down() => return Ok(()),
+            Err(fault) => return Err(format!("{}, browse: {fault}", self.name)),
+        };
         if answer.status == 200 && answer.header("x-origin") == "here" {
             return Ok(());
         }
@@ -111,11 +117,6 @@ impl Visitor {
     /// Says that the visit is over.
     pub(crate) async fn complete(&mut self, site: &Site) -> Result<(), String> {
         site.leaving();
-        self.complete_again(site).await
-    }
-
-    /// Says so, to a site that knows already that this one is leaving.
-    pub(crate) async fn complete_again(&mut self, site: &Site) -> Result<(), String> {
         let answer = self.post(site, "complete").await?;
         if answer.status == 200 && answer.json()["completed"] == Value::Bool(true) {
             return Ok(());
@@ -204,7 +205,10 @@ impl Visitor {
         let body: String = body.chars().take(300).collect();
         let (status, name) = (answer.status, &self.name);
         let kind = answer.header("sumun-status");
-        format!("{name}, {doing}: {status} {kind} {body}; number {:?}", self.number)
+        format!(
+            "{name}, {doing}: {status} {kind} {body}; number {:?}",
+            self.number
+        )
     }
 
     async fn post(&mut self, site: &Site, call: &str) -> Result<Answer, String> {
