@@ -203,11 +203,13 @@ async fn change(
     want: impl Fn(Option<&StoredEvent>) -> Result<Option<Value>, Problem>,
 ) -> Result<(), Problem> {
     write(door, id, versions, |present| {
-        if exists(door, id) {
-            want(present)
-        } else {
-            Err(Problem::no_event())
+        if !exists(door, id) {
+            return Err(Problem::no_event());
         }
+        // An event of the file without overrides is the file's again.
+        let in_file = door.catalog.written(id).is_some();
+        let wanted = want(present)?;
+        Ok(wanted.filter(|wanted| !(in_file && *wanted == json!({}))))
     })
     .await
 }
@@ -277,7 +279,7 @@ fn version(door: &Door, id: &EventId) -> u64 {
 fn document(door: &Door, record: &Record) -> Value {
     let id = &record.settings.id;
     let mut document = serde_json::to_value(&record.settings).unwrap_or_default();
-    let stored = record.stored.as_ref();
+    let (kept, stored) = (door.catalog.stored(id), record.stored.as_ref());
     let ledger = door.ledger(id.as_str());
     let view = ledger.as_ref().and_then(|ledger| ledger.view());
     let (source, made) = match record.source {
@@ -288,9 +290,9 @@ fn document(door: &Door, record: &Record) -> Value {
         "status": ledger.map(|ledger| status::word(ledger.standing())),
         "source": source,
         "overrides": stored.map_or_else(|| json!({}), |stored| stored.overrides.clone()),
-        "version": version(door, id),
+        "version": kept.as_ref().map_or(0, |kept| kept.version),
         "createdAt": made.and_then(rfc3339),
-        "updatedAt": stored.map(|stored| stored.updated_at).and_then(rfc3339),
+        "updatedAt": kept.and_then(|kept| rfc3339(kept.updated_at)),
         "generation": view.map(|view| view.snapshot.meta.generation.0),
     });
     if let (Value::Object(document), Value::Object(more)) = (&mut document, more) {
@@ -325,7 +327,6 @@ impl Page {
                 }
                 "after" => page.after = value.into_owned(),
                 _ => {
-                    let name: String = name.chars().take(80).collect();
                     return Err(Problem::input(
                         &name,
                         "is not known here; known are limit, after",

@@ -10,6 +10,12 @@ use serde_json::{Value, json};
 
 use crate::room::faults::{Fault, Faults};
 
+/// Most faults that one answer tells.
+const ERRORS_MAX: usize = 100;
+
+/// Longest name of a field that is repeated, in characters.
+const FIELD_MAX: usize = 200;
+
 /// Something that cannot be done.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
@@ -52,19 +58,19 @@ impl Problem {
     pub(super) fn input(field: &str, detail: impl Into<Cow<'static, str>>) -> Self {
         let title = "The input cannot be used";
         let mut problem = Self::new(StatusCode::BAD_REQUEST, "input", title, detail);
-        problem.field = Some(field.to_owned());
+        problem.field = Some(short(field));
         problem
     }
 
     /// Settings that cannot be used: the first fault in words, all of them
-    /// in `errors`.
+    /// (the first hundred) in `errors`.
     pub(super) fn faults(faults: &Faults) -> Self {
         let Some(first) = faults.iter().next() else {
             return Self::malformed("the settings cannot be used");
         };
         let mut problem = Self::input(&first.field(), told(first));
-        let each = |fault: &Fault| json!({ "field": fault.field(), "detail": told(fault) });
-        problem.errors = Some(Box::new(faults.iter().map(each).collect()));
+        let each = |fault: &Fault| json!({ "field": short(&fault.field()), "detail": told(fault) });
+        problem.errors = Some(Box::new(faults.iter().take(ERRORS_MAX).map(each).collect()));
         problem
     }
 
@@ -119,6 +125,10 @@ impl IntoResponse for Problem {
         }
         answer
     }
+}
+
+fn short(field: &str) -> String {
+    field.chars().take(FIELD_MAX).collect()
 }
 
 fn told(fault: &Fault) -> String {
