@@ -267,13 +267,14 @@ impl Call {
             self.method, self.path
         );
         if !self.headers.iter().any(|(name, _)| name == "Host") {
-            head += &format!("Host: {}\r\n", self.to);
+            head.push_str(&["Host: ", &self.to.to_string(), "\r\n"].concat());
         }
         for (name, value) in &self.headers {
-            head += &format!("{name}: {value}\r\n");
+            head.push_str(&[name, ": ", value, "\r\n"].concat());
         }
         if !self.body.is_empty() {
-            head += &format!("Content-Length: {}\r\n", self.body.len());
+            let length = self.body.len().to_string();
+            head.push_str(&["Content-Length: ", &length, "\r\n"].concat());
         }
         stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
         // A refusal may come, and the connection close, before all is sent.
