@@ -169,6 +169,7 @@ impl Controller {
             self.push(false).await;
             self.pushed = recovery.id;
         }
+        self.follow_reset(&snapshot);
         self.settle_rules(&snapshot).await;
         self.ledger.sessions.note_ended(&snapshot.ended);
         self.ledger
@@ -214,6 +215,17 @@ impl Controller {
             let known = &view.snapshot.meta;
             known.born != snapshot.meta.born || known.seq > snapshot.meta.seq
         })
+    }
+
+    /// A reset, made at any gateway, makes every place void.
+    fn follow_reset(&self, snapshot: &Snapshot) {
+        let is_new = self
+            .ledger
+            .view()
+            .is_some_and(|view| view.snapshot.meta.generation < snapshot.meta.generation);
+        if is_new {
+            self.ledger.heard.clear();
+        }
     }
 
     fn count_recoveries(&mut self, snapshot: &Snapshot) {
