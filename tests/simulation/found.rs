@@ -104,8 +104,12 @@ impl Bench {
     }
 
     fn snapshot(&self) -> Snapshot {
+        self.snapshot_of("a")
+    }
+
+    fn snapshot_of(&self, gateway: &str) -> Snapshot {
         let ask = Ask {
-            gateway: "a".to_owned(),
+            gateway: gateway.to_owned(),
             ..Ask::default()
         };
         at_once(self.store.snapshot(&self.event, &ask))
@@ -225,4 +229,15 @@ fn a_step_that_was_planned_before_a_recovery_moves_nothing() {
     assert_eq!(met, Some(Ok(Reply::Recovering)));
     let stepped = bench.step_to(planned.meta.issued, &planned);
     assert_eq!(stepped, Stepped::LostRace);
+}
+
+#[test]
+fn a_gateway_has_the_same_slot_in_every_life_of_the_store() {
+    let slots = |order: [&str; 3]| {
+        let bench = Bench::full();
+        let mut slots = order.map(|gateway| (gateway.to_owned(), bench.snapshot_of(gateway).slot));
+        slots.sort();
+        slots
+    };
+    assert_eq!(slots(["b", "c", "d"]), slots(["d", "b", "c"]));
 }

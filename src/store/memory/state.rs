@@ -519,7 +519,7 @@ impl EventState {
     /// awaited were named by a push (`remember`).
     fn row(&mut self, gateway: &str) -> &mut Row {
         let (now, pushed) = (self.meta.time, self.meta.recoveries);
-        let slot = self.free_slot();
+        let slot = self.free_slot(gateway);
         let row = self
             .gateways
             .entry(gateway.to_owned())
@@ -535,11 +535,17 @@ impl EventState {
         row
     }
 
-    fn free_slot(&self) -> u8 {
+    /// From the name, so that a gateway has the same slot in every life of the
+    /// store: one that still numbers with its old slot must meet no other there.
+    fn free_slot(&self, gateway: &str) -> u8 {
         let taken: BTreeSet<u8> = self.gateways.values().map(|row| row.slot).collect();
+        let first = gateway
+            .bytes()
+            .fold(0_u8, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte));
         (0..=u8::MAX)
+            .map(|further| first.wrapping_add(further))
             .find(|slot| !taken.contains(slot))
-            .unwrap_or(u8::MAX)
+            .unwrap_or(first)
     }
 
     /// What lives on a page: heard from or fresh, and not spent.
