@@ -130,6 +130,7 @@ async fn visit(visitor: &Visitor, door: SocketAddr, tally: &Tally) {
         tally,
         since: Instant::now(),
         waited: false,
+        entered: false,
         inside: false,
     };
     tally.arrived();
@@ -143,6 +144,7 @@ struct Visit<'a> {
     tally: &'a Tally,
     since: Instant,
     waited: bool,
+    entered: bool,
     inside: bool,
 }
 
@@ -184,8 +186,11 @@ impl Visit<'_> {
                     self.enter();
                     return true;
                 }
-                Ok(Some(Loaded::Fault) | None) | Err(_) => {
-                    self.tally.page(asked.elapsed(), true);
+                failed => {
+                    match failed {
+                        Err(_) => self.tally.page(asked.elapsed(), true),
+                        Ok(_) => self.tally.error(),
+                    }
                     tries += 1;
                     tokio::time::sleep(pause).await;
                 }
@@ -195,7 +200,7 @@ impl Visit<'_> {
     }
 
     fn stand(&mut self) {
-        if !self.waited && !self.inside {
+        if !self.waited && !self.entered {
             self.waited = true;
             self.tally.waits();
         }
@@ -203,14 +208,18 @@ impl Visit<'_> {
 
     /// Inside from the first page on, once.
     fn enter(&mut self) {
-        if !self.browser.entered {
-            self.browser.entered = true;
+        if !self.entered {
+            self.entered = true;
             self.inside = true;
             self.tally.entered(self.since, self.waited);
         }
     }
 
     fn go(&mut self) {
+        if self.waited && !self.entered {
+            self.tally.leaves_line();
+            self.waited = false;
+        }
         if std::mem::take(&mut self.inside) {
             self.tally.going();
         }
@@ -234,7 +243,6 @@ struct Browser {
     jar: Vec<(String, String)>,
     /// Whether the style sheet and the picture are in its cache.
     cached: bool,
-    entered: bool,
 }
 
 impl Browser {
@@ -244,7 +252,6 @@ impl Browser {
             korean,
             jar: Vec::new(),
             cached: false,
-            entered: false,
         }
     }
 
@@ -266,7 +273,10 @@ impl Browser {
         method: &Method,
         path: &str,
     ) -> Option<Loaded> {
-        let answer = sender.send_request(self.ask(method, path, true)?).await.ok()?;
+        let answer = sender
+            .send_request(self.ask(method, path, true)?)
+            .await
+            .ok()?;
         self.keep(answer.headers());
         let (head, body) = answer.into_parts();
         let text = read(body).await?;
@@ -309,8 +319,14 @@ impl Browser {
                 .collect();
             request = request.header(header::COOKIE, cookies.join("; "));
         }
-        let body = if method == Method::POST { "agreed=yes" } else { "" };
-        request.body(Full::new(Bytes::from_static(body.as_bytes()))).ok()
+        let body = if method == Method::POST {
+            "agreed=yes"
+        } else {
+            ""
+        };
+        request
+            .body(Full::new(Bytes::from_static(body.as_bytes())))
+            .ok()
     }
 
     fn keep(&mut self, headers: &HeaderMap) {
@@ -319,9 +335,10 @@ impl Browser {
                 continue;
             };
             self.jar.retain(|(name, _)| name != cookie.name());
-            let gone = cookie.max_age().is_some_and(|age| age.is_zero());
-            if !gone {
-                self.jar.push((cookie.name().to_owned(), cookie.value().to_owned()));
+            let age = cookie.max_age();
+            if age.is_none_or(cookie::time::Duration::is_positive) {
+                self.jar
+                    .push((cookie.name().to_owned(), cookie.value().to_owned()));
             }
         }
     }
@@ -341,7 +358,12 @@ fn come_back(headers: &HeaderMap, page: &[u8]) -> Duration {
         rest.get(..end)?.parse().ok().map(Duration::from_millis)
     });
     let retry_after = || {
-        let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+        let seconds = headers
+            .get(header::RETRY_AFTER)?
+            .to_str()
+            .ok()?
+            .parse()
+            .ok()?;
         Some(Duration::from_secs(seconds))
     };
     told.or_else(retry_after)

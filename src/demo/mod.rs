@@ -46,6 +46,12 @@ const FRAME: Duration = Duration::from_millis(250);
 /// The time between two lines where there is no terminal.
 const LINE: Duration = Duration::from_secs(5);
 
+/// In a wave long enough to see it, both shops have a weak spell: from and to
+/// this share of it. The limit is right for a shop that is well; that it is
+/// not, only the load shows.
+const WEAK: (f64, f64) = (0.45, 0.55);
+const WEAK_WAVE: Duration = Duration::from_secs(45);
+
 /// The event's id in the demo.
 const EVENT: &str = "main";
 
@@ -181,11 +187,12 @@ pub async fn run(
         show: options.show,
         public: listeners.public_address().map_err(unknown)?,
         admin: listeners.admin_address().map_err(unknown)?,
-        twin: twin.address,
+        shop,
+        twin,
         behind: Tally::new(),
         alone: Tally::new(),
     };
-    let (stop, stopped) = oneshot::channel::<()>();
+    let (end, ended) = oneshot::channel::<()>();
     let (tell, told) = oneshot::channel();
     let (_, never) = mpsc::channel(1);
     let gateway = Box::pin(run::run(
@@ -193,7 +200,7 @@ pub async fn run(
         listeners,
         never,
         async {
-            let _ = stopped.await;
+            let _ = ended.await;
         },
         |running| {
             let _ = tell.send(running);
@@ -203,7 +210,7 @@ pub async fn run(
         // Without an answer the gateway did not start and says why.
         let running: Running = told.await.ok()?;
         let summary = stage.play(&running, shutdown).await;
-        let _ = stop.send(());
+        let _ = end.send(());
         Some(summary)
     };
     let (ran, summary) = tokio::join!(gateway, Box::pin(play));
@@ -240,7 +247,7 @@ listen = "127.0.0.1:{admin}"
 
 [[event]]
 id = "{EVENT}"
-name = "Dawn Goods · 새벽상점"
+name = "Dawn Goods"
 limit = {limit}
 session_idle = "30s"
 session_max = "10m"
@@ -263,7 +270,8 @@ struct Stage {
     show: Show,
     public: SocketAddr,
     admin: SocketAddr,
-    twin: SocketAddr,
+    shop: Shop,
+    twin: Shop,
     /// The crowd that meets the gateway.
     behind: Arc<Tally>,
     /// The crowd that meets the shop's twin alone.
@@ -271,12 +279,18 @@ struct Stage {
 }
 
 impl Stage {
+    fn is_weak(&self, elapsed: Duration) -> bool {
+        let wave = self.size.wave;
+        let (from, to) = (wave.mul_f64(WEAK.0), wave.mul_f64(WEAK.1));
+        wave >= WEAK_WAVE && (from..to).contains(&elapsed)
+    }
+
     async fn play(&self, running: &Running, shutdown: impl Future<Output = ()>) -> Summary {
         let began = Instant::now();
         let plan = crowd::plan(&self.size);
         let mut crowds = JoinSet::new();
         crowd::send(&mut crowds, &plan, self.public, &self.behind);
-        crowd::send(&mut crowds, &plan, self.twin, &self.alone);
+        crowd::send(&mut crowds, &plan, self.twin.address, &self.alone);
         let through = async { while crowds.join_next().await.is_some() {} };
         let mut watcher = Watcher::new(self, running, began);
         let interrupted = tokio::select! {
@@ -328,6 +342,9 @@ impl<'a> Watcher<'a> {
         loop {
             ticks.tick().await;
             let view = self.look();
+            let weak = self.stage.is_weak(self.began.elapsed());
+            self.stage.shop.weaken(weak);
+            self.stage.twin.weaken(weak);
             let due = told.is_none_or(|told: Instant| told.elapsed() >= LINE);
             if self.stage.show == Show::Nothing || (self.stage.show == Show::Lines && !due) {
                 continue;
@@ -336,6 +353,7 @@ impl<'a> Watcher<'a> {
             self.picture.draw(&Scene {
                 elapsed: self.began.elapsed(),
                 size: self.stage.size,
+                weak,
                 public: self.stage.public,
                 admin: self.stage.admin,
                 view: view.as_deref(),

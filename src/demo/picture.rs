@@ -34,6 +34,8 @@ const PLAIN: &str = "\x1b[0m";
 pub(super) struct Scene<'a> {
     pub(super) elapsed: Duration,
     pub(super) size: Size,
+    /// Whether the shops have their weak spell.
+    pub(super) weak: bool,
     pub(super) public: SocketAddr,
     pub(super) admin: SocketAddr,
     pub(super) view: Option<&'a View>,
@@ -71,7 +73,10 @@ impl Picture {
             Show::Lines => {
                 self.drawn = Some(scene.elapsed);
                 if first {
-                    write(&format!("stand in line yourself: http://{}/\n", scene.public));
+                    write(&format!(
+                        "stand in line yourself: http://{}/\n",
+                        scene.public
+                    ));
                 }
                 write(&line(scene));
             }
@@ -81,7 +86,10 @@ impl Picture {
 
     fn remember(&mut self, scene: &Scene<'_>) {
         let second = Duration::from_secs(1);
-        if self.drawn.is_some_and(|drawn| scene.elapsed < drawn + second) {
+        if self
+            .drawn
+            .is_some_and(|drawn| scene.elapsed < drawn + second)
+        {
             return;
         }
         self.drawn = Some(scene.elapsed);
@@ -110,7 +118,9 @@ fn on_screen(frame: &str) -> String {
 
 fn line(scene: &Scene<'_>) -> String {
     let (behind, alone) = (&scene.behind, &scene.alone);
-    let gate = scene.view.map_or("-", |view| view.snapshot.meta.gate().word());
+    let gate = scene
+        .view
+        .map_or("-", |view| view.snapshot.meta.gate().word());
     format!(
         "{:>5}  gate {gate:<8}  inside {:>3}/{}  in line {:>4}  ordered {:>4} | alone: in the shop {:>4}  ordered {:>4} | p95 {} | alone {} | failed {} | alone {}\n",
         clock(scene.elapsed),
@@ -139,16 +149,18 @@ fn frame(scene: &Scene<'_>, past: &VecDeque<(Duration, Duration)>) -> String {
 }
 
 fn head(text: &mut String, scene: &Scene<'_>) {
-    let size = &scene.size;
+    let arrived = grouped(scene.behind.counts.arrived);
+    let came = if scene.weak {
+        "a report in the back office slows the shop".to_owned()
+    } else {
+        format!("{arrived} of {} came", grouped(scene.size.visitors.into()))
+    };
     let _ = write!(
         text,
-        "\n  {BOLD}{CYAN}sumun demo{PLAIN}   {} of {} visitors came, {} gone by{:>14}Ctrl-C ends it{DIM}{PLAIN}\n\n\
+        "  {BOLD}{CYAN}sumun demo{PLAIN}  {:>5}   {came:<46}{DIM}Ctrl-C ends it{PLAIN}\n\n\
          \x20 Stand in line yourself  {BOLD}http://{}/{PLAIN}\n\
          \x20 {DIM}Metrics                 http://{}/metrics{PLAIN}\n\n",
-        grouped(scene.behind.counts.arrived),
-        grouped(size.visitors.into()),
         clock(scene.elapsed),
-        "",
         scene.public,
         scene.admin,
     );
@@ -164,8 +176,8 @@ fn gateway(text: &mut String, scene: &Scene<'_>, view: &View) {
         Gate::Closed => (RED, "closed"),
     };
     let why = match meta.gate() {
-        Gate::Open if view.is_busy() => "every place is taken: who is new stands in line",
-        Gate::Open => "who is new walks in",
+        Gate::Open if view.is_busy() => "the shop is well, and full: who is new stands in line",
+        Gate::Open => "the shop is well: who is new walks in",
         Gate::Queueing => "the shop is under load: who is new stands in line",
         Gate::Closed => "",
     };
@@ -178,12 +190,15 @@ fn gateway(text: &mut String, scene: &Scene<'_>, view: &View) {
     );
     let _ = writeln!(
         text,
-        "  in line      {}  {}, {} called",
+        "  in line      {}  {} and {} called",
         bar(ratio(view.waiting(), scene.size.visitors.into()), CYAN),
         grouped(view.waiting()),
         view.snapshot.offers.len(),
     );
-    let rate = view.rates.admitted.map_or_else(|| "–".to_owned(), |rate| format!("{rate:.1} a second"));
+    let rate = view
+        .rates
+        .admitted
+        .map_or_else(|| "–".to_owned(), |rate| format!("{rate:.1} a second"));
     let next = view.waiting() + 1;
     let wait = match view.wait(next) {
         _ if !view.is_busy() => "does not wait".to_owned(),
@@ -329,7 +344,8 @@ mod tests {
     #[test]
     fn a_bar_is_as_wide_whatever_it_shows() {
         for ratio in [0.0, 0.4, 1.0, 7.0, f64::NAN] {
-            let cells = bar(ratio, "").chars().filter(|cell| "█░".contains(*cell));
+            let bar = bar(ratio, "");
+            let cells = bar.chars().filter(|cell| "█░".contains(*cell));
             assert_eq!(cells.count(), BAR, "{ratio}");
         }
     }
@@ -353,6 +369,7 @@ mod tests {
                 show: Show::Nothing,
             })
             .unwrap(),
+            weak: true,
             public: "127.0.0.1:8080".parse().unwrap(),
             admin: "127.0.0.1:9090".parse().unwrap(),
             view: None,

@@ -5,7 +5,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -34,6 +34,9 @@ const QUEUE_PER_WORKER: u32 = 16;
 /// long: memory, locks and context switches are shared.
 const STRAIN_PER_WORKER: u32 = 3;
 
+/// In a weak spell service takes so many times as long.
+const WEAKNESS: f64 = 3.0;
+
 /// The longest head or pause of a client.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -47,14 +50,23 @@ const GOODS: [Good; 3] = [
     Good {
         path: "moon-jar",
         picture: include_str!("assets/moon-jar.svg"),
-        english: ("Moon jar", "White porcelain, thrown in two halves, never quite round."),
-        korean: ("달항아리", "두 사발을 이어 빚은 백자. 조금 이지러져 더 달 같습니다."),
+        english: (
+            "Moon jar",
+            "White porcelain, thrown in two halves, never quite round.",
+        ),
+        korean: (
+            "달항아리",
+            "두 사발을 이어 빚은 백자. 조금 이지러져 더 달 같습니다.",
+        ),
         won: 180_000,
     },
     Good {
         path: "tea-bowl",
         picture: include_str!("assets/tea-bowl.svg"),
-        english: ("Tea bowl", "Celadon from Gangjin; the glaze deepens with every cup."),
+        english: (
+            "Tea bowl",
+            "Celadon from Gangjin; the glaze deepens with every cup.",
+        ),
         korean: ("찻사발", "강진 청자. 차를 마실수록 빛이 깊어집니다."),
         won: 64_000,
     },
@@ -62,7 +74,10 @@ const GOODS: [Good; 3] = [
         path: "lantern",
         picture: include_str!("assets/lantern.svg"),
         english: ("Lantern", "Hanji over bamboo, for the hour before sunrise."),
-        korean: ("한지등", "대나무 살에 한지를 발랐습니다. 해 뜨기 전을 위한 등."),
+        korean: (
+            "한지등",
+            "대나무 살에 한지를 발랐습니다. 해 뜨기 전을 위한 등.",
+        ),
         won: 42_000,
     },
 ];
@@ -79,6 +94,7 @@ struct Good {
 pub(super) struct Shop {
     /// Where it listens.
     pub(super) address: SocketAddr,
+    counter: Arc<Counter>,
     door: AbortHandle,
 }
 
@@ -94,6 +110,7 @@ struct Counter {
     count: u32,
     /// Pages being made or waiting to be.
     at_work: AtomicU32,
+    weak: AtomicBool,
 }
 
 /// A page's time at the counter.
@@ -129,9 +146,20 @@ impl Shop {
             workers: Semaphore::new(workers as usize),
             count: workers,
             at_work: AtomicU32::new(0),
+            weak: AtomicBool::new(false),
         });
-        let door = tokio::spawn(serve(listener, counter)).abort_handle();
-        Ok(Self { address, door })
+        let door = tokio::spawn(serve(listener, Arc::clone(&counter))).abort_handle();
+        Ok(Self {
+            address,
+            counter,
+            door,
+        })
+    }
+
+    /// Makes the shop slower, as a report that runs beside it would, or well
+    /// again.
+    pub(super) fn weaken(&self, weak: bool) {
+        self.counter.weak.store(weak, Ordering::Relaxed);
     }
 }
 
@@ -217,10 +245,8 @@ impl Counter {
             return None;
         }
         let _worker = self.workers.acquire().await.ok()?;
-        let strain = f64::from(self.at_work.load(Ordering::Relaxed).saturating_sub(self.count))
-            / f64::from(self.count * STRAIN_PER_WORKER);
         let uneven = 0.67 + 0.66 * rand::random::<f64>();
-        tokio::time::sleep(SERVICE.mul_f64(uneven * (1.0 + strain))).await;
+        tokio::time::sleep(self.service(uneven)).await;
         Some(Made {
             took: began.elapsed(),
             ahead,
@@ -228,10 +254,29 @@ impl Counter {
     }
 }
 
+impl Counter {
+    /// What a page costs its worker now; `uneven` is how heavy this one is.
+    fn service(&self, uneven: f64) -> Duration {
+        let waiting = self.at_work.load(Ordering::Relaxed);
+        let strain = f64::from(waiting.saturating_sub(self.count))
+            / f64::from(self.count * STRAIN_PER_WORKER);
+        let weakness = if self.weak.load(Ordering::Relaxed) {
+            WEAKNESS
+        } else {
+            1.0
+        };
+        SERVICE.mul_f64(uneven * weakness * (1.0 + strain))
+    }
+}
+
 fn wish(method: &Method, path: &str) -> Wish {
     let good = |rest: &str| GOODS.iter().find(|good| good.path == rest);
     if *method == Method::POST {
-        return if path == "/order" { Wish::Order } else { Wish::Nothing };
+        return if path == "/order" {
+            Wish::Order
+        } else {
+            Wish::Nothing
+        };
     }
     if path == "/" {
         return Wish::Home;
@@ -246,7 +291,9 @@ fn wish(method: &Method, path: &str) -> Wish {
         Some(("assets", file)) => file
             .strip_suffix(".svg")
             .and_then(good)
-            .map_or(Wish::Nothing, |good| Wish::Asset("image/svg+xml", good.picture)),
+            .map_or(Wish::Nothing, |good| {
+                Wish::Asset("image/svg+xml", good.picture)
+            }),
         _ => Wish::Nothing,
     }
 }
@@ -322,6 +369,15 @@ fn render(wish: &Wish, language: Language, made: Option<&Made>) -> String {
 mod tests {
     use super::*;
 
+    fn counter(workers: u32) -> Counter {
+        Counter {
+            workers: Semaphore::new(workers as usize),
+            count: workers,
+            at_work: AtomicU32::new(0),
+            weak: AtomicBool::new(false),
+        }
+    }
+
     #[test]
     fn every_page_is_there_in_both_languages() {
         let made = Made {
@@ -343,23 +399,27 @@ mod tests {
         assert!(failed.contains("cannot keep up"), "{failed}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn beyond_its_bound_the_shop_fails_and_before_it_grows_slower() {
-        let counter = Arc::new(Counter {
-            workers: Semaphore::new(1),
-            count: 1,
-            at_work: AtomicU32::new(0),
-        });
-        let alone = counter.make().await.unwrap().took;
+    #[test]
+    fn service_grows_slower_with_what_waits_and_in_a_weak_spell() {
+        let counter = counter(2);
+        let calm = counter.service(1.0);
+        counter.at_work.store(20, Ordering::Relaxed);
+        let strained = counter.service(1.0);
+        assert!(calm == SERVICE && strained > calm * 3);
+        counter.weak.store(true, Ordering::Relaxed);
+        assert!(counter.service(1.0) > strained * 2);
+    }
+
+    #[tokio::test]
+    async fn beyond_its_bound_the_shop_fails() {
+        let counter = Arc::new(counter(1));
         let mut crowd = JoinSet::new();
         for _ in 0..=QUEUE_PER_WORKER {
             let counter = Arc::clone(&counter);
-            crowd.spawn(async move { counter.make().await });
+            crowd.spawn(async move { counter.make().await.is_none() });
         }
-        let made: Vec<_> = crowd.join_all().await.into_iter().collect();
-        assert_eq!(made.iter().filter(|made| made.is_none()).count(), 1);
-        let slowest = made.iter().flatten().map(|made| made.took).max().unwrap();
-        assert!(slowest > alone * QUEUE_PER_WORKER);
+        let failed = crowd.join_all().await;
+        assert_eq!(failed.into_iter().filter(|failed| *failed).count(), 1);
         assert_eq!(counter.at_work.load(Ordering::Relaxed), 0);
     }
 }

@@ -144,26 +144,14 @@ impl fmt::Display for Summary {
         let none = || "–".to_owned();
         let rows = [
             ("", "behind Sumun".to_owned(), "alone".to_owned()),
-            (
-                "came",
-                grouped(behind.arrived),
-                grouped(alone.arrived),
-            ),
-            (
-                "ordered",
-                grouped(behind.ordered),
-                grouped(alone.ordered),
-            ),
+            ("came", grouped(behind.arrived), grouped(alone.arrived)),
+            ("ordered", grouped(behind.ordered), grouped(alone.ordered)),
             (
                 "only looked, as meant",
                 grouped(behind.left),
                 grouped(alone.left),
             ),
-            (
-                "gave up",
-                grouped(behind.gave_up),
-                grouped(alone.gave_up),
-            ),
+            ("gave up", grouped(behind.gave_up), grouped(alone.gave_up)),
             (
                 "failed pages",
                 failures(behind.failures, behind.pages),
@@ -191,7 +179,12 @@ impl fmt::Display for Summary {
             writeln!(out, "  {name:<28}{behind:>16}{alone:>18}")?;
         }
         if behind.waiting > 0 {
-            writeln!(out, "  {:<28}{:>16}", "still in line", grouped(behind.waiting))?;
+            writeln!(
+                out,
+                "  {:<28}{:>16}",
+                "still in line",
+                grouped(behind.waiting)
+            )?;
         }
         writeln!(
             out,

@@ -20,9 +20,9 @@ pub(super) struct Tally {
 #[derive(Default)]
 struct Books {
     now: Counts,
-    /// Pages of the last seconds, failed ones included: people waited for them.
+    /// Pages of the last seconds, those waited for in vain included.
     recent: VecDeque<(Instant, Duration)>,
-    /// All pages.
+    /// All of these.
     all: Vec<Duration>,
     /// When each one arrived and came in, by arrival.
     entries: Vec<(Instant, Instant)>,
@@ -86,6 +86,11 @@ impl Tally {
         self.books().now.waiting += 1;
     }
 
+    /// Somebody gave up the place in line.
+    pub(super) fn leaves_line(&self) {
+        self.books().now.waiting -= 1;
+    }
+
     /// Somebody who arrived at `since` is in.
     pub(super) fn entered(&self, since: Instant, waited: bool) {
         let mut books = self.books();
@@ -115,13 +120,20 @@ impl Tally {
         }
     }
 
-    /// The shop answered, or did not, after `took`.
-    pub(super) fn page(&self, took: Duration, failed: bool) {
+    /// A page came, or did not within a visitor's patience.
+    pub(super) fn page(&self, took: Duration, in_vain: bool) {
         let mut books = self.books();
         books.now.pages += 1;
-        books.now.failures += u64::from(failed);
+        books.now.failures += u64::from(in_vain);
         books.recent.push_back((Instant::now(), took));
         books.all.push(took);
+    }
+
+    /// An error came. However fast: it is no page, and has no latency.
+    pub(super) fn error(&self) {
+        let mut books = self.books();
+        books.now.pages += 1;
+        books.now.failures += 1;
     }
 
     pub(super) fn glance(&self) -> Glance {
