@@ -49,7 +49,7 @@ const LINE: Duration = Duration::from_secs(5);
 /// In a wave long enough to see it, both shops have a weak spell: from and to
 /// this share of it. The limit is right for a shop that is well; that it is
 /// not, only the load shows.
-const WEAK: (f64, f64) = (0.45, 0.55);
+const WEAK: (f64, f64) = (0.45, 0.53);
 const WEAK_WAVE: Duration = Duration::from_secs(45);
 
 /// The event's id in the demo.
@@ -180,7 +180,10 @@ pub async fn run(
         None => free(PORT).unwrap_or(0),
     };
     let config = configuration(&size, shop.address, port)?;
-    let listeners = Listeners::open(&config)?;
+    let mut listeners = Listeners::open(&config)?;
+    if let Ok(usual) = admin() {
+        listeners.admin = usual;
+    }
     let unknown = |fault| DemoError::Gateway(RunError::Listen(config.listen, fault));
     let stage = Stage {
         size,
@@ -224,9 +227,15 @@ fn free(port: u16) -> io::Result<u16> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(|_| port)
 }
 
+/// The admin door at its usual port, if that is free.
+fn admin() -> io::Result<TcpListener> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, ADMIN_PORT))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 /// The gateway's configuration, as a newcomer would write it.
 fn configuration(size: &Size, shop: SocketAddr, port: u16) -> Result<Config, DemoError> {
-    let admin = free(ADMIN_PORT).unwrap_or(0);
     let (limit, busy) = (size.limit, shop::busy_at(size.workers));
     let text = format!(
         r#"
@@ -243,7 +252,7 @@ connections_per_address = 20000
 access = false
 
 [admin]
-listen = "127.0.0.1:{admin}"
+listen = "127.0.0.1:0"
 
 [[event]]
 id = "{EVENT}"

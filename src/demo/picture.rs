@@ -157,7 +157,7 @@ fn head(text: &mut String, scene: &Scene<'_>) {
     };
     let _ = write!(
         text,
-        "  {BOLD}{CYAN}sumun demo{PLAIN}  {:>5}   {came:<46}{DIM}Ctrl-C ends it{PLAIN}\n\n\
+        "  {BOLD}{CYAN}sumun demo{PLAIN}  {:>5}   {came:<43}{DIM}Ctrl-C ends it{PLAIN}\n\n\
          \x20 Stand in line yourself  {BOLD}http://{}/{PLAIN}\n\
          \x20 {DIM}Metrics                 http://{}/metrics{PLAIN}\n\n",
         clock(scene.elapsed),
