@@ -20,7 +20,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
-pub use counts::Counts;
+pub use counts::{Counts, Polls};
 pub use sessions::{InUse, Sessions, Stay};
 pub use tickets::Heard;
 pub use view::View;
@@ -168,7 +168,7 @@ impl Ledger {
     }
 
     /// A number of this gateway's own, for the time the store is away.
-    /// `None` when this second's 4,096 are used up.
+    /// `None` when this second's 2,048 are used up.
     #[must_use]
     pub fn number_without_store(&self) -> Option<Number> {
         let slot = self.view.load().as_ref().map_or(0, |v| v.snapshot.slot);

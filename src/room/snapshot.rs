@@ -186,14 +186,16 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// The lowest number that may still claim: what was called ten minutes ago.
+    /// The lowest number that may still claim: what was called ten minutes
+    /// ago. A minute's mark may have been made at its very end, so it counts
+    /// only when the tenth minute after it is over.
     #[must_use]
     pub fn floor(&self) -> Number {
         let minute = self.time.0 / 60_000;
         self.marks
             .iter()
             .rev()
-            .find(|(marked, _)| marked + FLOOR_MINUTES <= minute)
+            .find(|(marked, _)| marked + FLOOR_MINUTES < minute)
             .map_or(Number(0), |(_, called)| *called)
     }
 

@@ -15,6 +15,11 @@ pub const EPOCH_SECONDS: u64 = 1_735_689_600;
 /// A second of numbers holds this many: 2^20.
 pub const NUMBERS_PER_SECOND_BITS: u32 = 20;
 
+/// The lower half of a second's numbers is the store's, the upper half belongs
+/// to gateways that number by themselves: neither knows how far the other is,
+/// and no number may be issued twice.
+const GATEWAY_HALF: u64 = 1 << 19;
+
 /// How far ahead of the present second a number may lie and still be believed.
 pub const NUMBER_HORIZON_SECONDS: u64 = 60;
 
@@ -46,13 +51,32 @@ impl Number {
     }
 
     /// A number issued by a gateway without a store: the estimated store
-    /// second, the gateway's slot (0 to 255) and a counter (0 to 4095).
+    /// second, its upper half, the gateway's slot (0 to 255) and a counter (0
+    /// to 2047).
     ///
     /// `None` when this second's counter is used up.
     #[must_use]
     pub fn by_gateway(unix_seconds: u64, slot: u8, counter: u64) -> Option<Self> {
-        (counter < 1 << 12)
-            .then(|| Self(Self::first_of_second(unix_seconds).0 | u64::from(slot) << 12 | counter))
+        let second = Self::first_of_second(unix_seconds).0;
+        (counter < 1 << 11).then(|| Self(second | GATEWAY_HALF | u64::from(slot) << 11 | counter))
+    }
+
+    /// The number that a store issues after this one: the next, or the first
+    /// of the next second where the gateways' half begins.
+    #[must_use]
+    pub fn next_issued(self) -> Self {
+        let next = self.next();
+        if next.0 & GATEWAY_HALF == 0 {
+            next
+        } else {
+            next.next_second()
+        }
+    }
+
+    /// The first number of the second after this number's.
+    #[must_use]
+    pub fn next_second(self) -> Self {
+        Self(((self.0 >> NUMBERS_PER_SECOND_BITS) + 1) << NUMBERS_PER_SECOND_BITS)
     }
 
     /// Whether a number may have been issued by `unix_seconds`; what lies
@@ -176,13 +200,25 @@ mod tests {
         let second = 1_800_000_000;
         let last = Number(Number::first_of_second(second).0 + (1 << 20) - 1);
         assert!(Number::first_of_second(second + 1) > last);
-        assert!(Number::restart(second) > Number::by_gateway(second, 255, 4095).unwrap());
+        assert!(Number::restart(second) > Number::by_gateway(second, 255, 2047).unwrap());
     }
 
     #[test]
-    fn a_gateway_numbers_4096_visitors_a_second_and_no_more() {
-        assert!(Number::by_gateway(1_800_000_000, 3, 4095).is_some());
-        assert!(Number::by_gateway(1_800_000_000, 3, 4096).is_none());
+    fn a_gateway_numbers_2048_visitors_a_second_and_no_more() {
+        assert!(Number::by_gateway(1_800_000_000, 3, 2047).is_some());
+        assert!(Number::by_gateway(1_800_000_000, 3, 2048).is_none());
+    }
+
+    #[test]
+    fn the_store_never_issues_a_number_that_a_gateway_may_have_issued() {
+        let second = 1_800_000_000;
+        let last = Number(Number::by_gateway(second, 0, 0).unwrap().0 - 1);
+        assert_eq!(last.next_issued(), Number::first_of_second(second + 1));
+        let first = Number::first_of_second(second);
+        assert_eq!(first.next_issued(), first.next());
+        let alone = Number::by_gateway(second, 255, 2047).unwrap();
+        assert_eq!(alone.next_issued(), Number::first_of_second(second + 1));
+        assert_eq!(alone.next_second(), Number::first_of_second(second + 1));
     }
 
     #[test]

@@ -54,6 +54,9 @@ pub(crate) struct Row {
     pub reply: Vec<Entered>,
 }
 
+/// So few ids are not worth looking through.
+pub(crate) const IDS_FEW: usize = 4096;
+
 /// An event, all of it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct EventState {
@@ -66,6 +69,8 @@ pub(crate) struct EventState {
     pub offers: BTreeMap<Number, Offer>,
     pub ended: BTreeMap<SessionKey, Timestamp>,
     pub ids: HashMap<IdHash, Named>,
+    /// How many ids there may be before the dead are dropped.
+    pub ids_most: usize,
     pub density: BTreeMap<u64, [u16; 8]>,
     pub gateways: BTreeMap<String, Row>,
 }
@@ -73,15 +78,26 @@ pub(crate) struct EventState {
 impl EventState {
     /// A state that knows nothing but what `shadow` brings.
     pub(crate) fn newborn(arrival: &Arrival<'_>, shadow: &Shadow, rules: Rules) -> Self {
-        let time = Timestamp(arrival.raw).max(shadow.time);
+        // Who remembers the running time carries it on: passes must not die
+        // of an outage that ends in an empty store.
+        let time = match shadow.born {
+            Some(_) => shadow.time,
+            None => Timestamp(arrival.raw),
+        };
         let number = Number::restart(arrival.raw / 1000).max(shadow.issued);
+        // Who remembers nothing knows of nobody who waits: a first start is
+        // open at once.
+        let called = match shadow.born {
+            Some(_) => shadow.called.min(number),
+            None => number,
+        };
         Self {
             meta: Meta {
                 born: shadow.newborn,
                 born_at: time,
                 generation: shadow.generation,
                 issued: number,
-                called: shadow.called.min(number),
+                called,
                 seq: 0,
                 run: arrival.run.to_owned(),
                 raw: arrival.raw,
@@ -119,6 +135,7 @@ impl EventState {
             offers: BTreeMap::new(),
             ended: BTreeMap::new(),
             ids: HashMap::new(),
+            ids_most: IDS_FEW,
             density: BTreeMap::new(),
             gateways: BTreeMap::new(),
         }
@@ -152,7 +169,7 @@ impl EventState {
 
     /// Another process took this state over from its own file, a second old
     /// at most: a recovery that needs nobody's memory but this.
-    pub(crate) fn reload(&mut self, arrival: &Arrival<'_>) {
+    pub(crate) fn resume(&mut self, arrival: &Arrival<'_>) {
         arrival.run.clone_into(&mut self.meta.run);
         self.meta.raw = arrival.raw;
         self.begin_recovery(Cause::Run, arrival.raw);
@@ -171,6 +188,12 @@ impl EventState {
         } else {
             meta.rules.window_ms
         };
+        // This state was born without memory, with everybody called whoever
+        // had waited before: they are still to be called, in their order.
+        if meta.recoveries == 0 && matches!(cause, Cause::Loss | Cause::Token) {
+            meta.called = Number(0);
+            meta.marks.clear();
+        }
         meta.recoveries += 1;
         meta.recovery = Some(Recovery {
             id: meta.recoveries,
@@ -299,20 +322,16 @@ impl EventState {
             let expires = Timestamp(self.meta.time.0 + UNPROVEN_MS);
             self.insert(entrant.session, expires);
             self.meta.begun += 1;
-            if let Some(id) = entrant.id {
-                self.ids.insert(id, Named::Session(entrant.session));
-            }
+            self.name(entrant.id, Named::Session(entrant.session));
             return Entered::Session {
                 key: entrant.session,
                 expires,
             };
         }
         let number = self.meta.issued;
-        self.meta.issued = number.next();
+        self.meta.issued = number.next_issued();
         self.fresh.set(number, self.meta.fresh_window);
-        if let Some(id) = entrant.id {
-            self.ids.insert(id, Named::Ticket(number));
-        }
+        self.name(entrant.id, Named::Ticket(number));
         Entered::Ticket { number }
     }
 
@@ -326,6 +345,26 @@ impl EventState {
                 && self.meta.called == self.meta.issued
                 && self.has_room(self.offers.len())
                 && self.meta.tokens(self.meta.time) >= 1.0)
+    }
+
+    /// Remembers what an id stands for. Now and then those are dropped that
+    /// cannot live any more: their number grows with who is here, not with
+    /// who ever was.
+    fn name(&mut self, id: Option<IdHash>, named: Named) {
+        let Some(id) = id else {
+            return;
+        };
+        if self.ids.len() >= self.ids_most {
+            let (active, live, fresh) = (&self.active, &self.live, &self.fresh);
+            self.ids.retain(|_, named| match named {
+                Named::Session(session) => active.contains_key(session),
+                Named::Ticket(number) => {
+                    live.page(number.page()).is_some() || fresh.page(number.page()).is_some()
+                }
+            });
+            self.ids_most = (self.ids.len() * 2).max(IDS_FEW);
+        }
+        self.ids.insert(id, named);
     }
 
     /// What an id stands for, if that still lives.
@@ -391,9 +430,7 @@ impl EventState {
         let expires = Timestamp(self.meta.time.0 + UNPROVEN_MS);
         self.insert(claim.session, expires);
         self.meta.begun += 1;
-        if let Some(id) = claim.id {
-            self.ids.insert(id, Named::Session(claim.session));
-        }
+        self.name(claim.id, Named::Session(claim.session));
         Claimed::Admitted {
             expires,
             fresh: true,
@@ -407,7 +444,8 @@ impl EventState {
     }
 
     /// Living tickets of a page. One beyond `issued` was numbered by a
-    /// gateway, or by a store that has forgotten it: numbering goes on above.
+    /// gateway, or by a store that has forgotten it: numbering goes on in the
+    /// second after, for others of that second may still be unheard.
     fn hear(&mut self, page: u64, bits: &Bits, raw: u64) {
         let Some(highest) = bits.ones(0).last() else {
             return;
@@ -416,7 +454,9 @@ impl EventState {
         if !highest.is_plausible(raw / 1000) {
             return;
         }
-        self.meta.issued = self.meta.issued.max(highest.next());
+        if highest >= self.meta.issued {
+            self.meta.issued = highest.next_second();
+        }
         self.live.or(page, bits, self.meta.window);
     }
 
@@ -587,7 +627,9 @@ impl EventState {
         // One call is always affordable: a weak origin is still probed.
         #[expect(clippy::cast_precision_loss, reason = "at most 10,000 calls a step")]
         let paid = calls <= 1 || meta.with_pace(step.pace).tokens(now) >= calls as f64;
-        if !fenced || now.0 < meta.stepped.0 + STEP_MS || !paid {
+        // Planned before a recovery began: who waits may not be back yet.
+        let recovers = meta.recovery.is_some();
+        if !fenced || recovers || now.0 < meta.stepped.0 + STEP_MS || !paid {
             return Stepped::LostRace;
         }
         let expired = self.purge();
@@ -799,7 +841,9 @@ impl EventState {
         meta.generation = Generation(second.max(meta.generation.0 + 1));
         meta.issued = meta.issued.max(Number::restart(second));
         meta.called = meta.issued;
-        meta.marks.clear();
+        // What was called before is void: gateways that have not heard of the
+        // reset may still bring it.
+        meta.marks = vec![(0, meta.called)];
         (meta.pace, meta.settled, meta.shown, meta.show) = (None, 0, 0, 1.0);
         self.live.clear_all();
         self.fresh.clear_all();

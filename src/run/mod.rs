@@ -3,14 +3,15 @@
 //! visitors.
 
 mod keys;
+mod open;
 pub mod reload;
+mod threads;
 
 pub use keys::fresh_secret;
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,18 +19,16 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::api::admin::AdminDoor;
-use crate::api::queue::PublicDoor;
 use crate::catalog::{Base, Catalog};
 use crate::clock::Clock;
-use crate::config::{Config, OriginHost, StoreUrl};
+use crate::config::{Config, OriginHost};
 use crate::controller::Bench;
-use crate::gateway::{Answer, Gateway, Manner};
+use crate::gateway::Manner;
 use crate::metrics::{self as names, Metrics};
-use crate::origin::{Body, HostHeader, Origin, OriginSettings};
+use crate::origin::{HostHeader, OriginSettings};
 use crate::reception::Reception;
-use crate::room::paths::{Readings, covers, readings};
-use crate::server::{self, Places, Settings};
-use crate::store::{MemoryStore, Store, StoreError};
+use crate::server;
+use crate::store::{MemoryStore, StoreError};
 use crate::token::{KeyError, Keyring};
 use crate::visitor::address::{InvalidProxies, TrustedProxies};
 
@@ -37,14 +36,8 @@ use crate::visitor::address::{InvalidProxies, TrustedProxies};
 /// without it.
 const FIRST_LOOK: Duration = Duration::from_secs(3);
 
-/// The embedded store's file in `state_dir`.
-const STATE_FILE: &str = "store.json";
-
 /// The time between two writes of the embedded store's state.
 const SAVE: Duration = Duration::from_secs(1);
-
-/// The prefix of everything that is ours.
-const OURS: &[u8] = b"/__sumun";
 
 /// Why the server could not start, or broke off.
 #[derive(Debug, thiserror::Error)]
@@ -149,7 +142,7 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let parts = Parts::build(&config).await?;
     let (drain, draining) = watch::channel(false);
-    let data = start_data_threads(&config, &parts, listeners.public, &draining)?;
+    let data = threads::start(&config, &parts, listeners.public, &draining)?;
     let admin = AdminDoor::new(
         &config,
         Arc::clone(&parts.reception),
@@ -215,9 +208,9 @@ impl Parts {
         let metrics = Arc::new(Metrics::default());
         let keyring = Keyring::new(keys::signing(config)?);
         let gateway = keys::gateway_name(state_dir)?;
-        let (store, memory) = open_store(config, &clock)?;
+        let (store, memory) = open::store(config, &clock).await?;
         let bench = Arc::new(Bench {
-            store,
+            store: store.measured(Arc::clone(&metrics)),
             gateway,
             keys: keyring.ids(),
             config: config.hash(),
@@ -343,42 +336,6 @@ async fn first_look(reception: &Reception, catalog: &Catalog) {
     }
 }
 
-fn open_store(
-    config: &Config,
-    clock: &Clock,
-) -> Result<(Store, Option<(MemoryStore, PathBuf)>), RunError> {
-    match &config.store.url {
-        StoreUrl::Memory => {
-            let run = format!("{:032x}", rand::random::<u128>());
-            let Some(dir) = config.state_dir.as_deref() else {
-                return Ok((Store::Memory(MemoryStore::new(clock.clone(), &run)), None));
-            };
-            let file = dir.join(STATE_FILE);
-            let store = load(clock, &run, &file)?;
-            Ok((Store::Memory(store.clone()), Some((store, file))))
-        }
-        StoreUrl::Redis(_) => Err(RunError::Store(StoreError::Unavailable(
-            "not built".to_owned(),
-        ))),
-    }
-}
-
-/// A damaged state file is set aside, not overwritten: places are still
-/// rebuilt from what visitors hold.
-fn load(clock: &Clock, run: &str, file: &Path) -> Result<MemoryStore, RunError> {
-    match MemoryStore::load(clock.clone(), run, file) {
-        Ok(store) => Ok(store),
-        Err(fault) if fault.kind() == std::io::ErrorKind::InvalidData => {
-            let aside = file.with_extension("damaged");
-            error!(%fault, aside = %aside.display(), "the state file is set aside; places are rebuilt from what visitors hold");
-            std::fs::rename(file, &aside)
-                .map_err(|fault| RunError::State(file.to_owned(), fault))?;
-            Ok(MemoryStore::new(clock.clone(), run))
-        }
-        Err(fault) => Err(RunError::State(file.to_owned(), fault)),
-    }
-}
-
 fn origin(config: &Config) -> Result<OriginSettings, RunError> {
     let mut settings = OriginSettings::new(&config.origin.to_string(), &[])
         .map_err(|fault| RunError::Origin(fault.to_string()))?;
@@ -404,123 +361,6 @@ fn describe(metrics: &Metrics, config: &str) {
         .gauge(&names::CONFIG_INFO, &[("hash", config)])
         .set(1.0);
     metrics.gauge(&names::CONFIG_RELOADED, &[]).set(1.0);
-}
-
-fn start_data_threads(
-    config: &Config,
-    parts: &Parts,
-    listeners: Vec<TcpListener>,
-    draining: &watch::Receiver<bool>,
-) -> Result<Vec<std::thread::JoinHandle<()>>, RunError> {
-    let places = Places::new(
-        usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
-        usize::try_from(config.limits.connections_per_address).unwrap_or(usize::MAX),
-        parts.trusted.clone(),
-    );
-    let metrics = Arc::clone(&parts.reception.metrics);
-    let settings = Arc::new(Settings {
-        header_bytes: config.limits.header_bytes,
-        head: config.timeouts.head,
-        keep_alive: config.timeouts.idle,
-        body_idle: config.timeouts.idle,
-        drain: config.drain_timeout,
-        on_refusal: Some(Arc::new(move |reason| {
-            metrics
-                .counter(&names::REFUSALS, &[("reason", reason)])
-                .increment(1);
-        })),
-        ..Settings::default()
-    });
-    listeners
-        .into_iter()
-        .enumerate()
-        .map(|(index, listener)| {
-            let thread = DataThread {
-                listener,
-                settings: Arc::clone(&settings),
-                places: places.clone(),
-                reception: Arc::clone(&parts.reception),
-                manner: Arc::clone(&parts.manner),
-                origin: Arc::clone(&parts.origin),
-                api: config.api.clone(),
-                draining: draining.clone(),
-            };
-            std::thread::Builder::new()
-                .name(format!("sumun-data-{index}"))
-                .spawn(move || thread.run())
-                .map_err(RunError::Thread)
-        })
-        .collect()
-}
-
-/// Everything that one data thread starts with.
-struct DataThread {
-    listener: TcpListener,
-    settings: Arc<Settings>,
-    places: Places,
-    reception: Arc<Reception>,
-    manner: Arc<Manner>,
-    origin: Arc<OriginSettings>,
-    api: crate::config::Api,
-    draining: watch::Receiver<bool>,
-}
-
-impl DataThread {
-    fn run(self) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(fault) => return error!(%fault, "a data thread has no runtime"),
-        };
-        tokio::task::LocalSet::new().block_on(&runtime, self.serve());
-    }
-
-    async fn serve(self) {
-        let gateway = Rc::new(Gateway::new(
-            Arc::clone(&self.reception),
-            Arc::clone(&self.manner),
-            Origin::new(self.origin),
-        ));
-        let door = Rc::new(PublicDoor::new(self.reception, &self.api));
-        let manner = self.manner;
-        let service = move |request: http::Request<hyper::body::Incoming>,
-                            info: server::ConnectionInfo| {
-            let (gateway, door, manner) =
-                (Rc::clone(&gateway), Rc::clone(&door), Arc::clone(&manner));
-            async move {
-                if is_ours(request.uri().path()) {
-                    let visitor = manner
-                        .trusted
-                        .visitor(info.peer, info.tls, request.headers());
-                    let answer: Answer = door.answer(request, visitor).await.map(Body::Full);
-                    return answer;
-                }
-                gateway.answer(request, info).await
-            }
-        };
-        let served = server::serve(
-            self.listener,
-            self.settings,
-            self.places,
-            service,
-            self.draining,
-        );
-        if let Err(fault) = served.await {
-            error!(%fault, "a data thread cannot listen");
-        }
-    }
-}
-
-/// Whether a path is ours in any reading that an origin may give it: what is
-/// ours never reaches the origin.
-fn is_ours(path: &str) -> bool {
-    match readings(path) {
-        Readings::One(one) => covers(OURS, one.as_ref()),
-        Readings::Many(many) => many.iter().any(|one| covers(OURS, one.as_ref())),
-        Readings::TooMany => false,
-    }
 }
 
 async fn serve_admin(listener: TcpListener, router: axum::Router) {
