@@ -131,8 +131,8 @@ impl fmt::Display for Summary {
         };
         writeln!(
             out,
-            "{ended} after {}: {} visitors to each of two shops with {} workers,\n\
-             one behind Sumun (at most {} inside), one alone.\n",
+            "{ended} after {}. {} visitors to each of two shops of {} workers:\n\
+             one behind Sumun, at most {} inside, and one alone.\n",
             clock(self.took),
             grouped(u64::from(self.visitors)),
             self.workers,
