@@ -14,14 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::room::gate::Gate;
 use crate::room::pages::{Bits, Windows};
-use crate::room::snapshot::{
-    Cause, Meta, Report, Rules,
-};
+use crate::room::snapshot::{Cause, Meta, Report, Rules};
 use crate::room::ticket::{Generation, Number, SessionKey};
 use crate::room::time::{SILENCE, Timestamp, advance, millis};
-use crate::store::{
-    Entered, IdHash, Reply, Shadow,
-};
+use crate::store::{Entered, IdHash, Reply, Shadow};
 
 /// The server's clock and process at the moment of a call.
 #[derive(Clone, Debug)]
