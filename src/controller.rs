@@ -13,7 +13,8 @@ use crate::metrics::{self as names, Metrics};
 use crate::room::admission::{self, Measured, Plan};
 use crate::room::estimate::History;
 use crate::room::gate::{self, Gate, Load, Next, Reading, Signal};
-use crate::room::snapshot::{Report, Snapshot};
+use crate::room::snapshot::{OFFER_MS, Report, Snapshot};
+use crate::room::ticket::Number;
 use crate::store::{Ask, Fence, Reply, Shadow, Step, Stepped, Store, StoreError};
 
 /// The time between two passes, before jitter.
@@ -198,10 +199,11 @@ impl Controller {
             closed_per_second: rates.closed,
         };
         let plan = admission::plan(&snapshot, next.gate, &measured);
-        let view = View::new(snapshot, self.ledger.monotonic_ms(), rates, readings);
-        if view.snapshot.meta.recovery.is_none() {
-            self.step(&view, next, plan).await;
+        let (mut snapshot, taken_ms) = (snapshot, self.ledger.monotonic_ms());
+        if snapshot.meta.recovery.is_none() {
+            self.step(&mut snapshot, next, plan).await;
         }
+        let view = View::new(snapshot, taken_ms, rates, readings);
         self.gauges.show(&view);
         self.ledger.publish(view);
     }
@@ -252,8 +254,11 @@ impl Controller {
         }
     }
 
-    async fn step(&mut self, view: &View, next: Next, plan: Plan) {
-        let meta = &view.snapshot.meta;
+    /// Makes the move, and notes it in the snapshot if it was made: the
+    /// request path must not wait for the next look to see a gate that opened
+    /// or a number that was called.
+    async fn step(&mut self, snapshot: &mut Snapshot, next: Next, plan: Plan) {
+        let meta = &snapshot.meta;
         let calls = plan.offers.len();
         let step = Step {
             fence: Fence {
@@ -267,7 +272,7 @@ impl Controller {
             offers: plan.offers,
             pace: plan.pace,
             show: plan.show,
-            sweep: next_of(&view.snapshot.pages, &mut self.refreshed),
+            sweep: next_of(&snapshot.pages, &mut self.refreshed),
         };
         match self.bench.store.step(&self.ledger.id, &step).await {
             Ok(Reply::Done(Stepped::Done { lapsed, expired })) => {
@@ -277,6 +282,7 @@ impl Controller {
                 if meta.gate != next.gate {
                     self.moved(next);
                 }
+                moved(snapshot, next, step);
             }
             Ok(Reply::Done(Stepped::LostRace)) => self.gauges.lost_races.increment(1),
             Ok(Reply::Recovering | Reply::Absent) => {}
@@ -373,6 +379,24 @@ impl Controller {
             }
         }
     }
+}
+
+/// What a step that was made changes of the look it was planned on.
+fn moved(snapshot: &mut Snapshot, next: Next, step: Step) {
+    let due = snapshot.now().plus(Duration::from_millis(OFFER_MS));
+    let standing = |number: &Number| snapshot.offers.iter().any(|(known, _)| known == number);
+    let offers: Vec<_> = step
+        .offers
+        .into_iter()
+        .filter(|number| !standing(number))
+        .map(|number| (number, due))
+        .collect();
+    snapshot.offers.extend(offers);
+    let meta = &mut snapshot.meta;
+    meta.called = meta.called.max(step.to.min(meta.issued));
+    meta.gate = next.gate;
+    meta.calm_since = next.calm_since;
+    meta.pace = step.pace;
 }
 
 /// The pages to read whole, from the watermark on, and those behind them.
