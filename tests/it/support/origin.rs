@@ -173,7 +173,10 @@ type Answered = Response<UnsyncBoxBody<Bytes, Infallible>>;
 async fn answer(desk: &Desk, mut request: Request<Incoming>) -> Answered {
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
-    let body = body.collect().await.map(http_body_util::Collected::to_bytes);
+    let body = body
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes);
     let seen = Seen {
         method: parts.method,
         target: parts.uri.to_string(),

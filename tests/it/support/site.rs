@@ -98,7 +98,11 @@ impl Plan {
              [signing]\nkeys = [{}]\n[[event]]\nid = \"main\"\n{event}\n{tables}",
             keys.join(", ")
         );
-        let text = with_default(with_default(text, "drain_delay", "0s"), "drain_timeout", "4s");
+        let text = with_default(
+            with_default(text, "drain_delay", "0s"),
+            "drain_timeout",
+            "4s",
+        );
         Config::parse(&text, std::iter::empty()).unwrap_or_else(|faults| panic!("{faults}\n{text}"))
     }
 
