@@ -29,6 +29,7 @@ use crate::room::routes::{Asked, Route};
 use crate::server::ConnectionInfo;
 use crate::visitor::address::TrustedProxies;
 use asker::{Asker, Held};
+use through::Handing;
 
 /// What is kept until an answer's body (or a tunnel) has ended.
 pub struct Visit {
@@ -261,8 +262,12 @@ impl Gateway {
             Decision::Inside => match held.pass {
                 Some(inside) => {
                     ledger.sessions.hear(&inside.stay, ledger.now());
+                    let handing = Handing {
+                        by_header: held.by_header,
+                        is_new: false,
+                    };
                     (
-                        self.inside(ledger, request, asker, inside, held.by_header, counted)
+                        self.inside(ledger, request, asker, inside, handing, counted)
                             .await,
                         "inside",
                     )
@@ -322,8 +327,12 @@ impl Gateway {
     ) -> (Answer, &'static str) {
         match outcome {
             Outcome::Inside(inside) => {
+                let handing = Handing {
+                    by_header,
+                    is_new: true,
+                };
                 let answer = self
-                    .inside(ledger, request, asker, inside, by_header, counted)
+                    .inside(ledger, request, asker, inside, handing, counted)
                     .await;
                 (answer, "enter")
             }

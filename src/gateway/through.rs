@@ -23,6 +23,15 @@ static SUMUN_SESSION: HeaderName = HeaderName::from_static("sumun-session");
 static SUMUN_EVENT: HeaderName = HeaderName::from_static("sumun-event");
 static SUMUN_CLIENT: HeaderName = HeaderName::from_static("sumun-client");
 
+/// How a pass reaches its bearer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Handing {
+    /// In the header, not in a cookie.
+    pub(super) by_header: bool,
+    /// The bearer does not hold it yet.
+    pub(super) is_new: bool,
+}
+
 /// How often a tunnel looks whether its session has ended.
 const TUNNEL_LOOK: Duration = Duration::from_secs(1);
 
@@ -34,7 +43,7 @@ impl Gateway {
         request: Request<Incoming>,
         asker: &Asker,
         inside: Inside,
-        by_header: bool,
+        handing: Handing,
         counted: Counted,
     ) -> Answer {
         let in_flight = ledger.load.begin(ledger.monotonic_ms());
@@ -45,7 +54,7 @@ impl Gateway {
         };
         let mut answer = self.pass_through(request, asker, Some(&told), visit).await;
         self.obey(ledger, &inside.stay, &mut answer).await;
-        self.renew(ledger, asker, &inside, by_header, &mut answer);
+        self.renew(ledger, asker, &inside, handing, &mut answer);
         answer
     }
 
@@ -218,14 +227,13 @@ impl Gateway {
         ledger: &Arc<Ledger>,
         asker: &Asker,
         inside: &Inside,
-        by_header: bool,
+        handing: Handing,
         answer: &mut Answer,
     ) {
+        let Handing { by_header, is_new } = handing;
         let now = ledger.now();
         let ended = inside.stay.ended().is_some();
         let acknowledged = inside.stay.acknowledged().seconds();
-        let is_new =
-            inside.pass.issued_at == now.seconds() && inside.pass.begun == inside.pass.issued_at;
         let settings = ledger.settings.load();
         let eighth = settings.session_idle.as_secs() / 8;
         let due = is_new || acknowledged > inside.pass.expires + eighth;
