@@ -13,3 +13,4 @@ mod support;
 
 mod clients;
 mod cookies;
+mod waiting;

@@ -79,7 +79,7 @@ impl Plan {
         self
     }
 
-    fn config(&self, origin: SocketAddr) -> Config {
+    pub(super) fn config(&self, origin: SocketAddr) -> Config {
         let keys: Vec<String> = self
             .keys
             .iter()
