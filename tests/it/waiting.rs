@@ -199,6 +199,7 @@ async fn a_session_in_use_stays_and_an_idle_one_ends_and_its_pass_is_worth_nothi
     hand.pass_seconds(125).await;
     assert_eq!(hand.view().snapshot.sessions, 0);
     let _next = hand.visitor_inside().await;
+    hand.pass_seconds(1).await;
     visitor.open("/").await.must_be_a_waiting_page();
     let answer = visitor.send(Ask::fetch("/api")).await;
     assert_eq!(answer.status, 503);
@@ -232,16 +233,44 @@ async fn no_session_outlives_session_max_while_others_wait() {
         visitor.open("/").await.must_come_from_the_origin();
     }
     let mut waiter = hand.visitor_in_line().await;
-    let mut let_in = false;
-    for _ in 0..12 {
-        hand.pass_seconds(10).await;
-        visitor.open("/").await;
-        if waiter.open("/").await.is_from_origin() {
-            let_in = true;
-            break;
+    for second in 0..90 {
+        hand.pass_seconds(1).await;
+        if second % 15 == 0 {
+            visitor.open("/").await;
+        }
+        if second % 3 == 0 && waiter.open("/").await.is_from_origin() {
+            return;
         }
     }
-    assert!(let_in, "nobody made room");
+    panic!("nobody made room");
+}
+
+#[tokio::test]
+async fn who_stands_at_the_front_is_asked_to_look_often_enough_to_be_there_when_called() {
+    let mut hand = ByHand::with("limit = 1\nticket_idle = \"10m\"").await;
+    hand.origin.answers(completes_at_done);
+    let mut inside = hand.visitor_inside().await;
+    for _ in 0..3 {
+        let mut waiter = hand.visitor_in_line().await;
+        for _ in 0..9 {
+            hand.pass_seconds(15).await;
+            inside.open("/").await.must_come_from_the_origin();
+            waiter.open("/").await.must_be_a_waiting_page();
+        }
+        inside.open("/done").await;
+        hand.pass_seconds(1).await;
+        waiter.open("/").await.must_come_from_the_origin();
+        hand.pass_seconds(1).await;
+        waiter.open("/").await.must_come_from_the_origin();
+        inside = waiter;
+    }
+    let mut front = hand.visitor_in_line().await;
+    for _ in 0..15 {
+        hand.pass_seconds(4).await;
+        inside.open("/").await;
+        let poll = front.open("/").await.data()["pollAfterMs"].as_u64();
+        assert!(poll.unwrap() < 4500, "an offer stands for 5 s: {poll:?}");
+    }
 }
 
 #[tokio::test]
