@@ -13,4 +13,5 @@ mod support;
 
 mod clients;
 mod cookies;
+mod gate;
 mod waiting;

@@ -32,6 +32,7 @@ pub(crate) struct ByHand {
     pub(crate) ledger: Arc<Ledger>,
     clock: Clock,
     controller: Controller,
+    reception: Arc<Reception>,
     door: SocketAddr,
     _drain: watch::Sender<bool>,
 }
@@ -66,6 +67,7 @@ impl ByHand {
             ledger,
             clock,
             controller,
+            reception,
             door,
             _drain: drain,
         };
@@ -85,6 +87,17 @@ impl ByHand {
     /// Lets seconds pass.
     pub(crate) async fn pass_seconds(&mut self, seconds: u64) {
         self.pass(Duration::from_secs(seconds)).await;
+    }
+
+    /// The same site, whose origin nobody answers for.
+    pub(crate) async fn before_nobody(mut self) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.origin.address = listener.local_addr().unwrap();
+        drop(listener);
+        let (drain, draining) = watch::channel(false);
+        self.door = serve(&self.reception, &self.origin, draining);
+        self._drain = drain;
+        self
     }
 
     pub(crate) fn visitor(&self) -> Visitor {
