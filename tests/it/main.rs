@@ -13,5 +13,7 @@ mod support;
 
 mod clients;
 mod cookies;
+mod download;
 mod gate;
+mod shutdown;
 mod waiting;

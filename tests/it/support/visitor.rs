@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
@@ -11,6 +13,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use sumun::token::{Pass, Ticket, Token, Verdict};
 use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::site::ring;
 use super::{BOUND, until};
@@ -285,13 +289,8 @@ impl Visitor {
         if !headers.contains_key(header::HOST) {
             headers.insert(header::HOST, self.host.parse().unwrap());
         }
-        let held: Vec<String> = self
-            .cookies
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        if !held.is_empty() {
-            headers.insert(header::COOKIE, held.join("; ").parse().unwrap());
+        if let Some(held) = self.held() {
+            headers.insert(header::COOKIE, held);
         }
         let response = tokio::time::timeout(BOUND, line.send_request(request))
             .await
@@ -314,6 +313,32 @@ impl Visitor {
                 self.cookies.insert(name.to_owned(), value.to_owned());
             }
         }
+    }
+
+    /// Opens a WebSocket.
+    pub(crate) async fn socket(&self, path: &str) -> WebSocketStream<TcpStream> {
+        let url = format!("ws://{}{path}", self.host);
+        let mut request = url.into_client_request().unwrap();
+        if let Some(held) = self.held() {
+            request.headers_mut().insert(header::COOKIE, held);
+        }
+        let stream = TcpStream::connect(self.door).await.expect("no door");
+        let opened = tokio_tungstenite::client_async(request, stream).await;
+        opened.expect("no socket").0
+    }
+
+    /// The cookies, as a browser sends them.
+    fn held(&self) -> Option<HeaderValue> {
+        let pairs = self.cookies.iter();
+        let pairs: Vec<String> = pairs.map(|(n, v)| format!("{n}={v}")).collect();
+        (!pairs.is_empty()).then(|| pairs.join("; ").parse().unwrap())
+    }
+
+    /// What the token in our cookie claims, whoever signed it.
+    pub(crate) fn claims(&self) -> Value {
+        let claims = self.token().split('.').nth(1).expect("no token");
+        let claims = URL_SAFE_NO_PAD.decode(claims).expect("no token");
+        serde_json::from_slice(&claims).expect("no claims")
     }
 
     /// The token in our cookie of the event `main`.
