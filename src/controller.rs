@@ -89,6 +89,7 @@ impl Controller {
 
     /// One pass (DESIGN §6.3).
     pub async fn pass(&mut self) {
+        let recovering = self.is_recovering();
         let ask = self.ask();
         match self.bench.store.snapshot(&self.ledger.id, &ask).await {
             Ok(Reply::Done(snapshot)) => {
@@ -101,7 +102,7 @@ impl Controller {
             }
             Err(fault) => self.failed(&fault),
         }
-        self.tell().await;
+        self.tell(recovering || self.is_recovering()).await;
     }
 
     fn recovered(&mut self) {
@@ -200,7 +201,9 @@ impl Controller {
         };
         let plan = admission::plan(&snapshot, next.gate, &measured);
         let (mut snapshot, taken_ms) = (snapshot, self.ledger.monotonic_ms());
-        if snapshot.meta.recovery.is_none() {
+        // The first pass after a recovery only tells who was heard in its last
+        // moment: a step would call past places that the store has not back yet.
+        if snapshot.meta.recovery.is_none() && !self.is_recovering() {
             self.step(&mut snapshot, next, plan).await;
         }
         let view = View::new(snapshot, taken_ms, rates, readings);
@@ -335,10 +338,14 @@ impl Controller {
     }
 
     /// Tells the store who was heard from: touches each pass, beats each few
-    /// seconds.
-    async fn tell(&mut self) {
+    /// seconds, in a recovery at once: what it ends without is passed over.
+    async fn tell(&mut self, at_once: bool) {
         let now_ms = self.ledger.monotonic_ms();
-        let beat = BEAT.min(self.ledger.window() / 10);
+        let beat = if at_once {
+            Duration::ZERO
+        } else {
+            BEAT.min(self.ledger.window() / 10)
+        };
         if now_ms >= self.beaten_ms + crate::room::time::millis(beat) {
             self.beaten_ms = now_ms;
             let idle = self.ledger.settings.load().session_idle;
@@ -346,6 +353,12 @@ impl Controller {
             self.beat().await;
         }
         self.touch().await;
+    }
+
+    /// Whether the last look published was in a recovery.
+    fn is_recovering(&self) -> bool {
+        let view = self.ledger.view();
+        view.is_some_and(|view| view.snapshot.meta.recovery.is_some())
     }
 
     async fn beat(&self) {
