@@ -3,14 +3,19 @@
 //! The map of the house. A module uses only rings inside its own; neighbours
 //! do not know each other (`tests/tidy.rs` enforces it).
 //!
-//! - ring 0, rules and names: [`room`], [`metrics`]
-//! - ring 1, one trade each: [`clock`], [`token`], [`store`], [`visitor`], [`origin`], [`load`], [`pages`]
-//! - ring 2, where trades meet: [`config`], [`gateway`], [`controller`], [`api`]
-//! - ring 3: [`server`], [`demo`]
+//! - rules and names: [`room`], [`metrics`]; then [`clock`]
+//! - one trade each: [`token`], [`store`], [`visitor`], [`origin`], [`load`], [`pages`]
+//! - what a gateway holds: [`server`], [`config`], [`ledger`]
+//! - what a visitor gets: [`reception`]; what the queue does: [`controller`]
+//! - doors: [`gateway`], [`api`]; [`catalog`] of the events behind them
+//! - the whole: [`run`]
 
+pub mod api;
+pub mod catalog;
 pub mod clock;
 pub mod config;
 pub mod controller;
+pub mod demo;
 pub mod gateway;
 pub mod ledger;
 pub mod load;
@@ -19,6 +24,7 @@ pub mod origin;
 pub mod pages;
 pub mod reception;
 pub mod room;
+pub mod run;
 pub mod server;
 pub mod store;
 pub mod token;

@@ -101,8 +101,8 @@ impl Meter {
         }
     }
 
-    /// The origin answered, after `first_byte`.
-    pub fn answered(&self, now_ms: u64, first_byte: Duration, failed: bool) {
+    /// The origin answered after `first_byte`, or (without one) failed to.
+    pub fn answered(&self, now_ms: u64, first_byte: Option<Duration>, failed: bool) {
         self.newest_answer_ms.store(now_ms, Ordering::Relaxed);
         let Some(slot) = self.slot(now_ms) else {
             return;
@@ -111,7 +111,8 @@ impl Meter {
         if failed {
             slot.failures.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(bucket) = slot.latency.get(latency_bucket(first_byte)) {
+        let bucket = first_byte.and_then(|taken| slot.latency.get(latency_bucket(taken)));
+        if let Some(bucket) = bucket {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -207,10 +208,11 @@ mod tests {
     #[test]
     fn answers_fill_the_histogram_and_age() {
         let meter = Meter::default();
-        meter.answered(5_000, Duration::from_millis(30), false);
-        meter.answered(5_100, Duration::from_secs(90), true);
+        meter.answered(5_000, Some(Duration::from_millis(30)), false);
+        meter.answered(5_100, Some(Duration::from_secs(90)), true);
+        meter.answered(5_100, None, true);
         let report = meter.report(7_100, Duration::from_secs(10));
-        assert_eq!((report.answered, report.failures), (2, 1));
+        assert_eq!((report.answered, report.failures), (3, 2));
         assert_eq!(report.latency.iter().sum::<u32>(), 2);
         assert_eq!(report.newest_ms, Some(2_000));
     }

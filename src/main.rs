@@ -1,2 +1,279 @@
-//! The command line.
-fn main() {}
+//! The command line: arguments, logging, run, exit code.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use sumun::config::{self, Config, Faults, Log, LogFormat};
+use sumun::demo::{self, DemoError, Summary};
+use sumun::run::{self, Listeners, RunError};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing_subscriber::EnvFilter;
+
+/// A virtual waiting room in front of an existing site.
+#[derive(Parser)]
+#[command(name = "sumun", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway (the default)
+    Run(RunArguments),
+    /// Show it all in one process: a frail shop, the gateway, and a crowd
+    Demo(DemoArguments),
+    /// Report all faults of the configuration at once; exit code 1 if any
+    Check(CheckArguments),
+    /// Print a fresh signing key, as configuration lines
+    Key,
+    /// Exit code 0 when the gateway is ready (for Docker)
+    Health(HealthArguments),
+}
+
+#[derive(Args, Clone)]
+struct RunArguments {
+    /// The configuration file; ./gateway.toml, else /etc/sumun/gateway.toml
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Where requests go; needs no file, measures, queues nobody
+    #[arg(long, conflicts_with = "config")]
+    origin: Option<String>,
+    /// The public address
+    #[arg(long, requires = "origin")]
+    listen: Option<String>,
+    /// Most sessions inside at once
+    #[arg(long, requires = "origin")]
+    limit: Option<u64>,
+    /// How log lines look, whatever the file says
+    #[arg(long, value_parser = ["human", "json"])]
+    log: Option<String>,
+}
+
+#[derive(Args)]
+struct DemoArguments {
+    /// How many visitors come
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(i64::from(*demo::VISITORS.start())..=i64::from(*demo::VISITORS.end())))]
+    visitors: u32,
+    /// How long they keep coming
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(demo::SECONDS))]
+    seconds: u64,
+    /// The public port; 8080 if it is free, else any
+    #[arg(long)]
+    port: Option<u16>,
+}
+
+#[derive(Args)]
+struct CheckArguments {
+    /// The configuration file; ./gateway.toml, else /etc/sumun/gateway.toml
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Print the effective settings, secrets hidden
+    #[arg(long)]
+    print: bool,
+}
+
+#[derive(Args)]
+struct HealthArguments {
+    /// The admin address
+    #[arg(long, default_value = "127.0.0.1:9090")]
+    admin: String,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        None => serve(&arguments.run),
+        Some(Command::Run(run)) => serve(&run),
+        Some(Command::Demo(demo)) => show_demo(&demo),
+        Some(Command::Check(check)) => check_file(&check),
+        Some(Command::Key) => print_key(),
+        Some(Command::Health(health)) => ask_health(&health.admin),
+    }
+}
+
+/// The file named, or the first of the usual places that is there.
+fn file(named: Option<&Path>) -> PathBuf {
+    if let Some(named) = named {
+        return named.to_owned();
+    }
+    let [first, ..] = config::FILES;
+    let found = config::FILES
+        .into_iter()
+        .find(|file| Path::new(file).exists());
+    PathBuf::from(found.unwrap_or(first))
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "faults go to the person at the terminal"
+)]
+fn tell_faults(file: &Path, faults: &Faults) -> ExitCode {
+    eprintln!("{}: {} fault(s)", file.display(), faults.len());
+    for fault in faults {
+        eprintln!("  {fault}");
+    }
+    ExitCode::FAILURE
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "faults go to the person at the terminal"
+)]
+fn tell(what: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("sumun: {what}");
+    ExitCode::FAILURE
+}
+
+#[expect(clippy::print_stdout, reason = "this is what was asked for")]
+fn check_file(check: &CheckArguments) -> ExitCode {
+    let file = file(check.config.as_deref());
+    match Config::load(&file, config::variables()) {
+        Ok(config) => {
+            if check.print {
+                println!("{}", config.print_effective());
+            } else {
+                println!("{}: no faults", file.display());
+            }
+            ExitCode::SUCCESS
+        }
+        Err(faults) => tell_faults(&file, &faults),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "this is what was asked for")]
+fn print_key() -> ExitCode {
+    let secret = run::fresh_secret();
+    let id = format!("{:08x}", rand::random::<u32>());
+    println!("[signing]\nkeys = [{{ id = \"{id}\", secret = \"{secret}\" }}]");
+    ExitCode::SUCCESS
+}
+
+/// Asks the admin door whether the gateway is ready.
+fn ask_health(admin: &str) -> ExitCode {
+    use std::io::{Read, Write};
+    let limit = Some(Duration::from_secs(3));
+    let asked = std::net::TcpStream::connect(admin).and_then(|mut stream| {
+        stream.set_read_timeout(limit)?;
+        stream.set_write_timeout(limit)?;
+        write!(stream, "GET /readyz HTTP/1.0\r\nHost: {admin}\r\n\r\n")?;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head)?;
+        Ok(head)
+    });
+    match asked {
+        Ok(head) if head.ends_with(b" 200") => ExitCode::SUCCESS,
+        Ok(_) => tell(&"not ready"),
+        Err(fault) => tell(&format!("no answer from {admin}: {fault}")),
+    }
+}
+
+fn start_log(log: &Log, asked: Option<&str>) {
+    let json = match (asked, log.format) {
+        (Some(asked), _) => asked == "json",
+        (None, LogFormat::Json) => true,
+        (None, LogFormat::Human) => false,
+        (None, LogFormat::Auto) => !std::io::stdout().is_terminal(),
+    };
+    let level = format!("{:?}", log.level).to_lowercase();
+    let filter = EnvFilter::new(level);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stdout().is_terminal());
+    if json {
+        builder.json().init();
+    } else {
+        builder.init();
+    }
+}
+
+fn serve(arguments: &RunArguments) -> ExitCode {
+    let (config, path) = if let Some(origin) = &arguments.origin {
+        let listen = arguments.listen.as_deref();
+        let config = Config::from_origin_only(origin, listen, arguments.limit, config::variables());
+        (config, None)
+    } else {
+        let path = file(arguments.config.as_deref());
+        (Config::load(&path, config::variables()), Some(path))
+    };
+    let config = match config {
+        Ok(config) => config,
+        Err(faults) => {
+            let named = path.unwrap_or_else(|| PathBuf::from("arguments"));
+            return tell_faults(&named, &faults);
+        }
+    };
+    start_log(&config.log, arguments.log.as_deref());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("sumun-control")
+        .enable_all()
+        .build();
+    let served = match runtime {
+        Ok(runtime) => runtime.block_on(gateway(config, path)),
+        Err(fault) => return tell(&fault),
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => tell(&fault),
+    }
+}
+
+/// The log stays silent: the terminal belongs to the picture.
+#[expect(clippy::print_stdout, reason = "this is what was asked for")]
+fn show_demo(arguments: &DemoArguments) -> ExitCode {
+    let options = demo::Options {
+        visitors: arguments.visitors,
+        wave: Duration::from_secs(arguments.seconds),
+        port: arguments.port,
+        show: demo::Show::here(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("sumun-demo")
+        .enable_all()
+        .build();
+    let shown: Result<Summary, DemoError> = match runtime {
+        Ok(runtime) => runtime.block_on(demo::run(options, stop())),
+        Err(fault) => return tell(&fault),
+    };
+    match shown {
+        Ok(summary) => {
+            println!("{summary}");
+            ExitCode::SUCCESS
+        }
+        Err(fault) => tell(&fault),
+    }
+}
+
+async fn gateway(config: Config, path: Option<PathBuf>) -> Result<(), RunError> {
+    let listeners = Listeners::open(&config)?;
+    let (reload, reloads) = mpsc::channel(1);
+    let watching = path.map(|path| tokio::spawn(run::reload::watch(path, reload)));
+    let ran = run::run(config, listeners, reloads, stop(), |_| ()).await;
+    if let Some(watching) = watching {
+        watching.abort();
+    }
+    ran
+}
+
+/// Resolves at SIGTERM or SIGINT.
+async fn stop() {
+    let asked = |kind| async move {
+        match signal(kind) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = asked(SignalKind::terminate()) => {}
+        () = asked(SignalKind::interrupt()) => {}
+    }
+}

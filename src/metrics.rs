@@ -88,6 +88,7 @@ names! {
 pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    process: metrics_process::Collector,
 }
 
 impl Default for Metrics {
@@ -114,8 +115,13 @@ impl Default for Metrics {
                 }
             }
         }
-        let handle = recorder.handle();
-        Self { recorder, handle }
+        let process = metrics_process::Collector::default();
+        metrics::with_local_recorder(&recorder, || process.describe());
+        Self {
+            handle: recorder.handle(),
+            process,
+            recorder,
+        }
     }
 }
 
@@ -152,6 +158,7 @@ impl Metrics {
     /// The text that Prometheus scrapes.
     #[must_use]
     pub fn render(&self) -> String {
+        metrics::with_local_recorder(&self.recorder, || self.process.collect());
         self.handle.render()
     }
 

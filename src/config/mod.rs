@@ -221,6 +221,9 @@ pub struct Store {
     /// For one operation.
     #[serde(with = "units::as_text")]
     pub timeout: Duration,
+    /// A file of PEM certificates to trust instead of the machine's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Where state is shared.

@@ -2,6 +2,7 @@
 //!
 //! Every key may be missing here; what that means is decided in `resolve`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -88,6 +89,7 @@ const STORE_KEYS: &[Key] = &[
     key("prefix", Kind::Text(64)),
     key("on_failure", Kind::Word(&["hold", "local", "open"])),
     key("timeout", Kind::Duration(10, 10_000)),
+    key("ca_file", Kind::Text(4000)),
 ];
 
 const NAMED_SECRET_KEYS: &[Key] = &[
@@ -200,6 +202,7 @@ pub(super) struct RawStore {
     pub(super) on_failure: Option<super::OnFailure>,
     #[serde(with = "units::as_optional_text")]
     pub(super) timeout: Option<Duration>,
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 /// `[signing]`.

@@ -338,7 +338,12 @@ fn store(raw: RawStore, faults: &mut Faults) -> Store {
         faults.text("store.prefix", &prefix, remedy);
     }
     let url = secret("store.url", raw.url, raw.url_file.as_ref(), faults);
+    if let Some(file) = raw.ca_file.as_deref().filter(|file| !file.is_file()) {
+        let remedy = "there is no such file: name a file of PEM certificates";
+        faults.text("store.ca_file", &file.display().to_string(), remedy);
+    }
     Store {
+        ca_file: raw.ca_file,
         url: url.map_or(StoreUrl::Memory, |url| store_url(url, faults)),
         prefix,
         on_failure,

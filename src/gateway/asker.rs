@@ -1,18 +1,16 @@
 //! Who asks and what they hold: everything about a request that is read from
 //! its headers, read once.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Method, Request, Uri, header};
 
 use super::{Gateway, language};
-use crate::ledger::{Ledger, Stay};
+use crate::ledger::Ledger;
 use crate::pages::Language;
-use crate::reception::{Inside, Known, Site, scope};
+use crate::reception::{Bearer, Inside, Known, Site, scope};
 use crate::room::decision::Kind;
-use crate::room::time::Timestamp;
-use crate::token::{Pass, Ticket, Token, Verdict, cookie, is_over};
+use crate::token::{Pass, Ticket, Token, Verdict, cookie};
 use crate::visitor::address::Visitor;
 use crate::visitor::kind::kind;
 
@@ -101,15 +99,7 @@ impl Gateway {
                         .await;
                 }
                 Verdict::Good(Token::Success(success)) if by_header => {
-                    let pass = Pass {
-                        event: success.event.clone(),
-                        scope: None,
-                        visitor: success.visitor.clone(),
-                        issued_at: success.issued_at,
-                        expires: success.expires,
-                        session: success.session,
-                        begun: success.begun,
-                    };
+                    let pass = success.pass();
                     self.take_pass(site, ledger, asker, &pass, &known, by_header, &mut held)
                         .await;
                 }
@@ -156,7 +146,7 @@ impl Gateway {
         ledger: &Arc<Ledger>,
         asker: &Asker,
         pass: &Pass,
-        known: &Rc<Known>,
+        known: &Known,
         by_header: bool,
         held: &mut Held,
     ) {
@@ -166,17 +156,14 @@ impl Gateway {
         if !in_scope(home, asker, pass.scope.as_deref(), by_header) {
             return;
         }
-        let stay = stay_of(home, pass, known);
-        let now = home.now();
-        if let Some(ended) = stay.ended() {
-            held.neighbour |= now.0 < ended.0.saturating_add(AFTERGLOW_MS);
-            return;
-        }
-        let unexpired = !is_over(pass.expires, now) || stay.acknowledged() > now;
-        if !unexpired && !self.reception.still_inside(home, pass, &stay).await {
-            return;
-        }
-        self.reception.weigh(home, pass);
+        let stay = match self.reception.bearer(home, pass, known).await {
+            Bearer::Lives(stay) => stay,
+            Bearer::Ended(at) => {
+                held.neighbour |= home.now().0 < at.0.saturating_add(AFTERGLOW_MS);
+                return;
+            }
+            Bearer::Over => return,
+        };
         if pass.event == ledger.id {
             held.by_header = by_header;
             held.pass = Some(Inside {
@@ -184,7 +171,7 @@ impl Gateway {
                 stay,
             });
         } else {
-            home.sessions.hear(&stay, now);
+            home.sessions.hear(&stay, home.now());
             held.neighbour = true;
         }
     }
@@ -197,17 +184,4 @@ fn in_scope(ledger: &Ledger, asker: &Asker, scope: Option<&str>, by_header: bool
         None => by_header,
         Some(scope) => scope == asker.scope(ledger),
     }
-}
-
-fn stay_of(ledger: &Ledger, pass: &Pass, known: &Rc<Known>) -> Arc<Stay> {
-    if let Some(stay) = known.stay.borrow().as_ref() {
-        return Arc::clone(stay);
-    }
-    let stay = ledger.sessions.stay(
-        pass.session,
-        Timestamp(pass.begun.saturating_mul(1000)),
-        Timestamp(pass.expires.saturating_mul(1000)),
-    );
-    *known.stay.borrow_mut() = Some(Arc::clone(&stay));
-    stay
 }

@@ -29,6 +29,7 @@ use crate::room::routes::{Asked, Route};
 use crate::server::ConnectionInfo;
 use crate::visitor::address::TrustedProxies;
 use asker::{Asker, Held};
+use through::Carry;
 
 /// What is kept until an answer's body (or a tunnel) has ended.
 pub struct Visit {
@@ -207,13 +208,6 @@ impl Gateway {
         let held = self
             .credential(site, ledger, request.headers(), asker)
             .await;
-        if held.unknown_key {
-            // Another gateway may know the key: the cookie must survive.
-            return (
-                own::notice(asker, NoticeKind::UnknownKey, Some(3)),
-                "unknown_key",
-            );
-        }
         if bypassed || excluded {
             if let Held {
                 pass: Some(inside), ..
@@ -244,6 +238,14 @@ impl Gateway {
             ledger.load.arrival(ledger.monotonic_ms());
         }
         let decision = decide(asker.kind, credential, standing);
+        let goes_through = matches!(decision, Decision::Inside | Decision::Uncounted);
+        if held.unknown_key && !goes_through {
+            // Another gateway may know the key: the cookie must survive.
+            return (
+                own::notice(asker, NoticeKind::UnknownKey, Some(3)),
+                "unknown_key",
+            );
+        }
         self.carry_out(ledger, decision, held, request, asker, counted)
             .await
     }
@@ -261,8 +263,12 @@ impl Gateway {
             Decision::Inside => match held.pass {
                 Some(inside) => {
                     ledger.sessions.hear(&inside.stay, ledger.now());
+                    let carry = Carry {
+                        by_header: held.by_header,
+                        fresh: false,
+                    };
                     (
-                        self.inside(ledger, request, asker, inside, held.by_header, counted)
+                        self.inside(ledger, request, asker, inside, carry, counted)
                             .await,
                         "inside",
                     )
@@ -289,26 +295,15 @@ impl Gateway {
 
     /// A visitor who wants in, with or without a ticket.
     async fn seek(&self, ledger: &Arc<Ledger>, held: &Held, asker: &Asker) -> Outcome {
+        let mut who = Who::stranger(Some(asker.scope(ledger)));
         if let Some(ticket) = &held.ticket {
-            let who = Who {
-                visitor: ticket.visitor.clone(),
-                scope: ticket.scope.clone(),
-                id: None,
-            };
-            return self.reception.ask(ledger, ticket, &who).await;
+            who = Who::bearer(ticket);
+            if let Some(outcome) = self.reception.ask(ledger, ticket, &who).await {
+                return outcome;
+            }
         }
-        let busy = ledger.standing().busy;
-        let per_minute = ledger.settings.load().joins_per_address_per_minute;
-        if busy
-            && !self
-                .reception
-                .joins
-                .allow(&ledger.id, per_minute, asker.visitor.address)
-        {
-            return Outcome::Blocked(crate::reception::Blocked::RateLimited);
-        }
-        let who = Who::stranger(Some(asker.scope(ledger)));
-        self.reception.enter(ledger, &who).await
+        let address = asker.visitor.address;
+        self.reception.join(ledger, &who, address).await
     }
 
     async fn give(
@@ -322,8 +317,12 @@ impl Gateway {
     ) -> (Answer, &'static str) {
         match outcome {
             Outcome::Inside(inside) => {
+                let carry = Carry {
+                    by_header,
+                    fresh: true,
+                };
                 let answer = self
-                    .inside(ledger, request, asker, inside, by_header, counted)
+                    .inside(ledger, request, asker, inside, carry, counted)
                     .await;
                 (answer, "enter")
             }

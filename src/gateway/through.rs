@@ -12,9 +12,11 @@ use hyper::body::Incoming;
 use super::asker::{Asker, SUMUN_TOKEN};
 use super::{Answer, Counted, Gateway, Visit, own, put, visit};
 use crate::ledger::{Ledger, Stay};
+use crate::load::InFlight;
 use crate::metrics as names;
 use crate::origin::{Client, Cookie, Forward, Forwarded};
 use crate::reception::Inside;
+use crate::room::decision::Kind;
 use crate::room::time::{Timestamp, millis};
 use crate::token::cookie::{self, Place};
 use crate::token::{Pass, Token};
@@ -34,18 +36,17 @@ impl Gateway {
         request: Request<Incoming>,
         asker: &Asker,
         inside: Inside,
-        by_header: bool,
+        carry: Carry,
         counted: Counted,
     ) -> Answer {
-        let in_flight = ledger.load.begin(ledger.monotonic_ms());
-        let visit = visit(Some(in_flight), Some(inside.stay.hold()), counted);
+        let visit = visit(in_flight(ledger, asker), Some(inside.stay.hold()), counted);
         let told = Told {
             event: ledger,
             session: Some(inside.stay.session.to_string()),
         };
         let mut answer = self.pass_through(request, asker, Some(&told), visit).await;
         self.obey(ledger, &inside.stay, &mut answer).await;
-        self.renew(ledger, asker, &inside, by_header, &mut answer);
+        self.renew(ledger, asker, &inside, carry, &mut answer);
         answer
     }
 
@@ -57,8 +58,7 @@ impl Gateway {
         asker: &Asker,
         counted: Counted,
     ) -> Answer {
-        let in_flight = ledger.load.begin(ledger.monotonic_ms());
-        let visit = visit(Some(in_flight), None, counted);
+        let visit = visit(in_flight(ledger, asker), None, counted);
         let told = Told {
             event: ledger,
             session: None,
@@ -83,7 +83,7 @@ impl Gateway {
         match self.origin.forward(request, forward, visit).await {
             Ok(Forwarded::Response(mut answer, timing)) => {
                 let failed = answer.status().is_server_error();
-                self.measured(ledger.as_deref(), timing.first_byte, failed);
+                self.measured(ledger.as_deref(), Some(timing.first_byte), failed);
                 if stay.is_none() {
                     answer.headers_mut().remove(&SUMUN_SESSION);
                 }
@@ -96,7 +96,7 @@ impl Gateway {
             }
             Err(fault) => {
                 if !fault.is_clients_fault() {
-                    self.measured(ledger.as_deref(), Duration::from_secs(60), true);
+                    self.measured(ledger.as_deref(), None, true);
                     self.reception
                         .metrics
                         .counter(&names::ORIGIN_FAILURES, &[("kind", fault.kind())])
@@ -113,8 +113,10 @@ impl Gateway {
         }
     }
 
-    fn measured(&self, ledger: Option<&Ledger>, first_byte: Duration, failed: bool) {
-        self.counts.first_byte.record(first_byte.as_secs_f64());
+    fn measured(&self, ledger: Option<&Ledger>, first_byte: Option<Duration>, failed: bool) {
+        if let Some(first_byte) = first_byte {
+            self.counts.first_byte.record(first_byte.as_secs_f64());
+        }
         if let Some(ledger) = ledger {
             ledger
                 .load
@@ -218,22 +220,20 @@ impl Gateway {
         ledger: &Arc<Ledger>,
         asker: &Asker,
         inside: &Inside,
-        by_header: bool,
+        carry: Carry,
         answer: &mut Answer,
     ) {
         let now = ledger.now();
         let ended = inside.stay.ended().is_some();
         let acknowledged = inside.stay.acknowledged().seconds();
-        let is_new =
-            inside.pass.issued_at == now.seconds() && inside.pass.begun == inside.pass.issued_at;
         let settings = ledger.settings.load();
         let eighth = settings.session_idle.as_secs() / 8;
-        let due = is_new || acknowledged > inside.pass.expires + eighth;
+        let due = carry.fresh || acknowledged > inside.pass.expires + eighth;
         if ended || !due {
             return;
         }
         let private = is_private(answer.headers());
-        if !by_header && !asker.kind.is_navigation() && !private {
+        if !carry.by_header && !asker.kind.is_navigation() && !private {
             return;
         }
         let pass = Pass {
@@ -244,7 +244,7 @@ impl Gateway {
         let Some(token) = self.reception.sign(ledger, &Token::Pass(pass)) else {
             return;
         };
-        if by_header {
+        if carry.by_header {
             return put(answer.headers_mut(), "sumun-token", &token);
         }
         let place = Place {
@@ -259,10 +259,25 @@ impl Gateway {
                 make_private(answer.headers_mut());
             }
         }
-        if is_new {
+        if carry.fresh {
             put(answer.headers_mut(), "sumun-status", "enter");
         }
     }
+}
+
+/// How a pass travels.
+#[derive(Clone, Copy)]
+pub(super) struct Carry {
+    /// In the header `Sumun-Token`, not in a cookie.
+    pub(super) by_header: bool,
+    /// The visitor does not have it yet.
+    pub(super) fresh: bool,
+}
+
+/// Counts a request as load; what becomes a tunnel is not in flight.
+fn in_flight(ledger: &Ledger, asker: &Asker) -> Option<InFlight> {
+    let begun = ledger.load.begin(ledger.monotonic_ms());
+    (asker.kind != Kind::Upgrade).then_some(begun)
 }
 
 /// What the origin is told of the event and the session.

@@ -20,6 +20,22 @@ pub struct Counts {
     pub waited: Histogram,
     /// Time waited ÷ time first estimated.
     pub estimate_error: Histogram,
+    /// Polls, by what came of them.
+    pub polls: Polls,
+}
+
+/// What came of polls.
+pub struct Polls {
+    /// Waits.
+    pub wait: Counter,
+    /// Entered, or was inside.
+    pub enter: Counter,
+    /// Asked before its time: without effect.
+    pub early: Counter,
+    /// Turned away.
+    pub block: Counter,
+    /// Held nothing that is worth anything.
+    pub nothing: Counter,
 }
 
 impl Counts {
@@ -31,7 +47,16 @@ impl Counts {
             let labels = [("event", event), ("reason", reason)];
             metrics.counter(&names::SESSIONS_ENDED, &labels)
         };
+        let polled =
+            |result| metrics.counter(&names::POLLS, &[("event", event), ("result", result)]);
         Self {
+            polls: Polls {
+                wait: polled("wait"),
+                enter: polled("enter"),
+                early: polled("early"),
+                block: polled("block"),
+                nothing: polled("nothing"),
+            },
             tickets: metrics.counter(&names::TICKETS_ISSUED, &of),
             walk_ins: started("walk_in"),
             claims: started("claim"),

@@ -20,7 +20,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
-pub use counts::Counts;
+pub use counts::{Counts, Polls};
 pub use sessions::{InUse, Sessions, Stay};
 pub use tickets::Heard;
 pub use view::View;

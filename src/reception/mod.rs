@@ -3,33 +3,37 @@
 //! The front door and the API both come here, so that a place and a pass mean
 //! the same however they were asked for.
 
+mod bearer;
+mod held;
 mod joins;
 mod memory;
+mod outcome;
 mod page;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
 
+pub use bearer::{Bearer, Who};
 pub use joins::Joins;
 pub use memory::{Known, TokenMemory};
+pub use outcome::{Blocked, Inside, Line, Outcome};
 pub use page::render;
 
 use crate::clock::Clock;
-use crate::ledger::{Ledger, Ledgers, Stay, View};
+use crate::ledger::{Ledger, Ledgers, View};
 use crate::metrics::Metrics;
-use crate::room::estimate::{self, Wait};
+use crate::room::estimate;
 use crate::room::event::Mode;
 use crate::room::host;
 use crate::room::routes::Routes;
 use crate::room::ticket::{Number, SessionKey};
 use crate::room::time::{Timestamp, millis};
-use crate::store::{Claim, Claimed, Entered, Entrant, IdHash, Touch};
+use crate::store::{Claim, Claimed, Entered, Entrant};
 use crate::token::{
     Keyring, Pass, SUCCESS_SECONDS, Success, TICKET_SECONDS, Ticket, Token, is_over,
 };
@@ -61,105 +65,10 @@ pub struct Reception {
     pub clock: Clock,
     /// Newcomers per address.
     pub joins: Joins,
+    held: held::Held,
     ready: AtomicBool,
     draining: AtomicBool,
     closing: AtomicBool,
-}
-
-/// Who stands at the door.
-#[derive(Clone, Debug)]
-pub struct Who {
-    /// The visitor's id: drawn here, or the customer's own.
-    pub visitor: String,
-    /// The cookie scope; `None` when asked by API.
-    pub scope: Option<String>,
-    /// The hash of the customer's own id.
-    pub id: Option<IdHash>,
-}
-
-impl Who {
-    /// A visitor nobody knows yet: 128 random bits.
-    #[must_use]
-    pub fn stranger(scope: Option<String>) -> Self {
-        Self {
-            visitor: URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>()),
-            scope,
-            id: None,
-        }
-    }
-}
-
-/// A visitor inside.
-#[derive(Clone, Debug)]
-pub struct Inside {
-    /// The right to be there.
-    pub pass: Pass,
-    /// The session.
-    pub stay: Arc<Stay>,
-}
-
-/// A visitor in line.
-#[derive(Clone, Debug)]
-pub struct Line {
-    /// The place, with the position now shown.
-    pub ticket: Ticket,
-    /// How many stand behind; `None` while the store is away.
-    pub behind: Option<u64>,
-    /// Whether the position is counted by density.
-    pub about: bool,
-    /// The wait, if it can be told.
-    pub wait: Option<Wait>,
-    /// When to ask again.
-    pub poll_after: Duration,
-    /// Whether the store is away: the place is kept.
-    pub degraded: bool,
-}
-
-/// Why somebody is turned away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blocked {
-    /// The operator closed the event.
-    Closed,
-    /// The line is full.
-    Full,
-    /// Too many newcomers from one address.
-    RateLimited,
-}
-
-impl Blocked {
-    /// The API's word.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Closed => "CLOSED",
-            Self::Full => "FULL",
-            Self::RateLimited => "RATE_LIMITED",
-        }
-    }
-
-    /// When it is worth asking again.
-    #[must_use]
-    pub fn retry_after(self) -> Duration {
-        match self {
-            Self::Closed => Duration::from_secs(60),
-            Self::Full => Duration::from_secs(30),
-            Self::RateLimited => Duration::from_secs(10),
-        }
-    }
-}
-
-/// What a visitor gets.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// Inside.
-    Inside(Inside),
-    /// In line.
-    Waits(Line),
-    /// Turned away.
-    Blocked(Blocked),
-    /// Forwarded without a session: the store is away and this event could
-    /// not have queued anybody.
-    Uncounted,
 }
 
 impl Reception {
@@ -172,6 +81,7 @@ impl Reception {
             metrics,
             clock,
             joins: Joins::default(),
+            held: held::Held::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -204,6 +114,16 @@ impl Reception {
     /// Ends what outlives the drain.
     pub fn set_closing(&self) {
         self.closing.store(true, Ordering::Release);
+    }
+
+    /// A newcomer from `address`: let in or given a place, unless too many
+    /// came from there while there is a line.
+    pub async fn join(&self, ledger: &Arc<Ledger>, who: &Who, address: IpAddr) -> Outcome {
+        let per_minute = ledger.settings.load().joins_per_address_per_minute;
+        if ledger.standing().busy && !self.joins.allow(&ledger.id, per_minute, address) {
+            return Outcome::Blocked(Blocked::RateLimited);
+        }
+        self.enter(ledger, who).await
     }
 
     /// Lets a newcomer in or gives a place.
@@ -245,25 +165,7 @@ impl Reception {
 
     /// A new place in line.
     fn first(&self, ledger: &Arc<Ledger>, who: &Who, number: Number) -> Line {
-        let now = ledger.now().seconds();
-        let view = ledger.view();
-        let ticket = Ticket {
-            event: ledger.id.clone(),
-            scope: who.scope.clone(),
-            visitor: who.visitor.clone(),
-            issued_at: now,
-            expires: now + TICKET_SECONDS,
-            number,
-            generation: view
-                .as_ref()
-                .map(|view| view.snapshot.meta.generation)
-                .unwrap_or_default(),
-            position: None,
-            called: false,
-            next_poll: now,
-            since: now,
-            estimate: None,
-        };
+        let ticket = place_of(ledger, who, number);
         let mut line = self.line(ledger, &ticket, true);
         #[expect(
             clippy::cast_possible_truncation,
@@ -328,9 +230,9 @@ impl Reception {
         }
     }
 
-    /// A ticket asks: heard from, and let in when it was called. A ticket
-    /// that is worth nothing any more takes a new place.
-    pub async fn ask(&self, ledger: &Arc<Ledger>, ticket: &Ticket, who: &Who) -> Outcome {
+    /// A ticket asks: heard from, and let in when it was called. `None` when
+    /// it is worth nothing any more: used, or called too long ago.
+    pub async fn ask(&self, ledger: &Arc<Ledger>, ticket: &Ticket, who: &Who) -> Option<Outcome> {
         ledger.heard.hear(ticket.number);
         let open = matches!(
             ledger.settings.load().mode,
@@ -339,8 +241,9 @@ impl Reception {
         let is_called = ledger
             .view()
             .is_some_and(|view| ticket.number < view.snapshot.meta.called);
-        if open && !is_called {
-            return Outcome::Waits(self.line(ledger, ticket, false));
+        let now_ms = ledger.monotonic_ms();
+        if open && !is_called || self.held.lately(&ledger.id, ticket.number, now_ms) {
+            return Some(Outcome::Waits(self.line(ledger, ticket, false)));
         }
         let session = SessionKey::of_ticket(ticket.generation, ticket.number, &ticket.visitor);
         let claim = Claim {
@@ -348,7 +251,7 @@ impl Reception {
             session,
             id: who.id,
         };
-        match ledger.desk.claim(claim).await {
+        Some(match ledger.desk.claim(claim).await {
             Ok(Claimed::Admitted { expires, fresh }) => {
                 ledger.heard.spend(ticket.number);
                 let now = ledger.now();
@@ -361,37 +264,13 @@ impl Reception {
                 };
                 Outcome::Inside(inside(ledger, &who, session, now, expires))
             }
-            Ok(Claimed::Spent | Claimed::TooLate) => self.enter(ledger, who).await,
-            Ok(Claimed::Held | Claimed::NotYet) | Err(_) => {
+            Ok(Claimed::Spent | Claimed::TooLate) => return None,
+            Ok(Claimed::Held) => {
+                self.held.note(&ledger.id, ticket.number, now_ms);
                 Outcome::Waits(self.line(ledger, ticket, false))
             }
-        }
-    }
-
-    /// Whether a pass past its time is still good: by this gateway's memory,
-    /// else by the store. While the store is away it is, for as long as its
-    /// session may have lived.
-    pub async fn still_inside(&self, ledger: &Arc<Ledger>, pass: &Pass, stay: &Arc<Stay>) -> bool {
-        let now = ledger.now();
-        if stay.ended().is_some() {
-            return false;
-        }
-        if stay.acknowledged() > now {
-            return true;
-        }
-        let idle = ledger.settings.load().session_idle;
-        let touch = Touch {
-            until: Timestamp(pass.expires.saturating_mul(1000)),
-            ..stay.touch()
-        };
-        match ledger.desk.touch(touch).await {
-            Ok(Some(expires)) => {
-                stay.acknowledge(expires, now, idle);
-                true
-            }
-            Ok(None) => false,
-            Err(_) => now.0 < touch.until.plus(idle).0,
-        }
+            Ok(Claimed::NotYet) | Err(_) => Outcome::Waits(self.line(ledger, ticket, false)),
+        })
     }
 
     /// Signs a ticket or a pass.
@@ -433,13 +312,6 @@ impl Reception {
         doubt(ledger, &view, ticket.since);
         ticket.generation == meta.generation
     }
-
-    /// A pass older than all that the store knows tells of a loss, too.
-    pub fn weigh(&self, ledger: &Ledger, pass: &Pass) {
-        if let Some(view) = ledger.view() {
-            doubt(ledger, &view, pass.begun);
-        }
-    }
 }
 
 /// The cookie scope of an event at a host.
@@ -472,8 +344,33 @@ fn full(ledger: &Ledger) -> Option<Blocked> {
     (view.is_busy() && view.waiting() >= most).then_some(Blocked::Full)
 }
 
+/// The place in line that the store names: of an id whose ticket was not brought.
+#[must_use]
+pub fn place_of(ledger: &Ledger, who: &Who, number: Number) -> Ticket {
+    let now = ledger.now().seconds();
+    let view = ledger.view();
+    Ticket {
+        event: ledger.id.clone(),
+        scope: who.scope.clone(),
+        visitor: who.visitor.clone(),
+        issued_at: now,
+        expires: now + TICKET_SECONDS,
+        number,
+        generation: view
+            .as_ref()
+            .map(|view| view.snapshot.meta.generation)
+            .unwrap_or_default(),
+        position: None,
+        called: false,
+        next_poll: now,
+        since: now,
+        estimate: None,
+    }
+}
+
 /// A session as the store gave it; its pass ends no later than acknowledged.
-fn inside(
+#[must_use]
+pub fn inside(
     ledger: &Ledger,
     who: &Who,
     session: SessionKey,

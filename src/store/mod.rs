@@ -6,24 +6,36 @@
 //! may enter is decided in `room`, the store only refuses what would break a
 //! promise.
 
+#[doc(hidden)]
+pub mod dump;
+mod measured;
 pub mod memory;
+pub mod redis;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::room::event::EventId;
+use crate::room::event::{EventId, Mode};
 use crate::room::gate::Gate;
 use crate::room::pages::Bits;
 use crate::room::snapshot::{Cause, Report, Rules, Snapshot};
 use crate::room::ticket::{Generation, Number, SessionKey};
 use crate::room::time::Timestamp;
 
+pub use measured::Measured;
 pub use memory::MemoryStore;
+pub use redis::RedisStore;
 
 /// The backends. A closed set needs no trait object.
 #[derive(Clone)]
 pub enum Store {
     /// In this process.
     Memory(MemoryStore),
+    /// Redis or Valkey.
+    Redis(RedisStore),
+    /// Either, with its calls measured.
+    Measured(Arc<Measured>),
 }
 
 /// What a store call comes back with when the store could be asked.
@@ -321,6 +333,31 @@ pub enum Put {
     Conflict(Option<StoredEvent>),
 }
 
+/// Rules of an event that nobody configured: tickets for all, nobody called.
+pub(crate) const UNKNOWN: Rules = Rules {
+    mode: Mode::Pause,
+    limit: None,
+    admit_per_second: None,
+    session_idle_ms: 600_000,
+    session_max_ms: 3_600_000,
+    window_ms: 90_000,
+};
+
+impl Store {
+    /// An event's whole state, for tests that compare backends.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    #[doc(hidden)]
+    pub async fn dump(&self, event: &EventId) -> Result<Option<dump::Dump>, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.dump(event)),
+            Self::Redis(store) => store.dump(event).await,
+            Self::Measured(store) => Box::pin(store.inner.dump(event)).await,
+        }
+    }
+}
+
 /// Sends one operation to whichever backend there is.
 macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) -> $answer:ty;)*) => {
@@ -329,6 +366,11 @@ macro_rules! operations {
             pub async fn $name(&self, $($arg: $kind),*) -> $answer {
                 match self {
                     Self::Memory(store) => Ok(store.$name($($arg),*)),
+                    Self::Redis(store) => store.$name($($arg),*).await,
+                    Self::Measured(store) => {
+                        let call = Box::pin(store.inner.$name($($arg),*));
+                        store.measure(stringify!($name), call).await
+                    }
                 }
             })*
         }

@@ -76,6 +76,24 @@ pub struct Success {
     pub begun: u64,
 }
 
+impl Success {
+    /// The pass that it stands for. It proves that the session began, not
+    /// that the store acknowledged any later moment: for that its memory or
+    /// the store must be asked.
+    #[must_use]
+    pub fn pass(&self) -> Pass {
+        Pass {
+            event: self.event.clone(),
+            scope: None,
+            visitor: self.visitor.clone(),
+            issued_at: self.begun,
+            expires: self.begun,
+            session: self.session,
+            begun: self.begun,
+        }
+    }
+}
+
 /// Any token of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Token {

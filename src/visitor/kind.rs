@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn each_kind_is_told_by_what_its_request_says() {
-        let table: &[(&str, &[(&str, &str)], Kind)] = &[
+        type Row = (&'static str, &'static [(&'static str, &'static str)], Kind);
+        let table: &[Row] = &[
             (
                 "OPTIONS",
                 &[("access-control-request-method", "PUT")],

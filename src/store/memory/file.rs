@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::state::{EventState, Named, Offer, Row};
+use super::state::{EventState, IDS_FEW, Named, Offer, Row};
 use crate::room::event::EventId;
 use crate::room::pages::{Bits, Windows};
 use crate::room::snapshot::Meta;
@@ -183,6 +183,7 @@ impl SavedEvent {
             active: self.active.into_iter().collect(),
             offers: self.offers.into_iter().collect(),
             ended: self.ended.into_iter().collect(),
+            ids_most: self.ids.len().max(IDS_FEW),
             ids: self.ids.into_iter().collect(),
             density: self.density.into_iter().collect(),
             gateways: self.gateways,

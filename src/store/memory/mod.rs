@@ -3,6 +3,7 @@
 //! A real backend, not a stand-in: a single gateway needs no other. Its state
 //! file (`state_dir`) makes a restart an ordinary recovery.
 
+mod dump;
 mod file;
 pub(crate) mod state;
 
@@ -14,10 +15,10 @@ use state::{Arrival, EventState, arrived};
 
 use super::{
     Ask, Batch, Claim, Claimed, Entered, Found, IdHash, Leave, Put, Reply, Restored, Shadow, Step,
-    Stepped, StoredEvent, Touch,
+    Stepped, StoredEvent, Touch, UNKNOWN,
 };
 use crate::clock::Clock;
-use crate::room::event::{EventId, Mode};
+use crate::room::event::EventId;
 use crate::room::pages::Bits;
 use crate::room::snapshot::{Rules, Snapshot};
 use crate::room::ticket::{Generation, SessionKey};
@@ -56,20 +57,25 @@ impl MemoryStore {
     /// When the file cannot be read or is damaged.
     pub fn load(clock: Clock, run: &str, path: &Path) -> std::io::Result<Self> {
         let store = Self::new(clock, run);
-        if let Some((mut events, stored)) = file::read(path)? {
-            let arrival = Arrival {
-                raw: store.clock.unix_ms(),
-                run,
-            };
-            for state in events.values_mut() {
-                state.reload(&arrival);
-            }
+        if let Some((events, stored)) = file::read(path)? {
             let mut inner = store.lock();
             inner.events = events;
             inner.stored = stored;
             drop(inner);
         }
         Ok(store)
+    }
+
+    /// Goes on with a state that the process before this one wrote itself, a
+    /// second ago at most: a recovery that needs nobody else's memory.
+    pub fn resume(&self) {
+        let arrival = Arrival {
+            raw: self.clock.unix_ms(),
+            run: &self.run,
+        };
+        for state in self.lock().events.values_mut() {
+            state.resume(&arrival);
+        }
     }
 
     /// Writes the whole state to a file, atomically (a new file, renamed).
@@ -196,13 +202,3 @@ impl MemoryStore {
         Put::Done
     }
 }
-
-/// Rules of an event that nobody configured: tickets for all, nobody called.
-const UNKNOWN: Rules = Rules {
-    mode: Mode::Pause,
-    limit: None,
-    admit_per_second: None,
-    session_idle_ms: 600_000,
-    session_max_ms: 3_600_000,
-    window_ms: 90_000,
-};

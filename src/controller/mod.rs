@@ -2,17 +2,20 @@
 //! watermark, publish to the request path. It runs on every gateway, without
 //! a leader: one of them wins each step, the others see that and go on.
 
+mod gauges;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{Counter, Gauge};
 use tracing::{error, info, warn};
+
+use gauges::Gauges;
 
 use crate::ledger::{Ledger, View};
 use crate::metrics::{self as names, Metrics};
 use crate::room::admission::{self, Measured, Plan};
 use crate::room::estimate::History;
-use crate::room::gate::{self, Gate, Load, Next, Reading, Signal};
+use crate::room::gate::{self, Load, Next, Signal};
 use crate::room::snapshot::{Report, Snapshot};
 use crate::store::{Ask, Fence, Reply, Shadow, Step, Stepped, Store, StoreError};
 
@@ -117,7 +120,6 @@ impl Controller {
         }
         self.failing = true;
         self.gauges.store_up.set(0.0);
-        self.gauges.store_failures.increment(1);
         if let Some(view) = self.ledger.view()
             && view.store_up
         {
@@ -167,6 +169,7 @@ impl Controller {
             self.push(false).await;
             self.pushed = recovery.id;
         }
+        self.follow_reset(&snapshot);
         self.settle_rules(&snapshot).await;
         self.ledger.sessions.note_ended(&snapshot.ended);
         self.ledger
@@ -212,6 +215,17 @@ impl Controller {
             let known = &view.snapshot.meta;
             known.born != snapshot.meta.born || known.seq > snapshot.meta.seq
         })
+    }
+
+    /// A reset, made at any gateway, makes every place void.
+    fn follow_reset(&self, snapshot: &Snapshot) {
+        let is_new = self
+            .ledger
+            .view()
+            .is_some_and(|view| view.snapshot.meta.generation < snapshot.meta.generation);
+        if is_new {
+            self.ledger.heard.clear();
+        }
     }
 
     fn count_recoveries(&mut self, snapshot: &Snapshot) {
@@ -409,97 +423,4 @@ fn next_of(list: &[u64], at: &mut usize) -> Vec<u64> {
         .take(TAKEN.min(list.len()))
         .copied()
         .collect()
-}
-
-/// The metrics that a controller sets.
-struct Gauges {
-    gates: [(Gate, Gauge); 3],
-    signals: Vec<(Signal, [Gauge; 3])>,
-    sessions: Gauge,
-    limit: Gauge,
-    waiting: Gauge,
-    called: Gauge,
-    pace: Gauge,
-    estimate: Gauge,
-    store_up: Gauge,
-    gateways: Gauge,
-    success: Gauge,
-    abandoned: Counter,
-    expired: Counter,
-    lost_races: Counter,
-    store_failures: Counter,
-}
-
-impl Gauges {
-    fn new(metrics: &Metrics, event: &str) -> Self {
-        let of = [("event", event)];
-        let signal = |name, signal: Signal| {
-            metrics.gauge(name, &[("event", event), ("signal", signal.word())])
-        };
-        Self {
-            gates: Gate::ALL.map(|gate| {
-                let labels = [("event", event), ("state", gate.word())];
-                (gate, metrics.gauge(&names::EVENT_GATE_STATE, &labels))
-            }),
-            signals: Signal::ALL
-                .into_iter()
-                .map(|which| {
-                    let gauges = [
-                        signal(&names::EVENT_LOAD, which),
-                        signal(&names::EVENT_THRESHOLD, which),
-                        signal(&names::EVENT_PRESSURE, which),
-                    ];
-                    (which, gauges)
-                })
-                .collect(),
-            sessions: metrics.gauge(&names::EVENT_SESSIONS, &of),
-            limit: metrics.gauge(&names::EVENT_SESSIONS_LIMIT, &of),
-            waiting: metrics.gauge(&names::EVENT_WAITING_VISITORS, &of),
-            called: metrics.gauge(&names::EVENT_CALLED_NUMBER, &of),
-            pace: metrics.gauge(&names::EVENT_PACE, &of),
-            estimate: metrics.gauge(&names::EVENT_ESTIMATE_SECONDS, &of),
-            store_up: metrics.gauge(&names::STORE_UP, &[]),
-            gateways: metrics.gauge(&names::GATEWAYS, &[]),
-            success: metrics.gauge(&names::CONTROLLER_LAST_SUCCESS, &[]),
-            abandoned: metrics.counter(&names::TICKETS_ABANDONED, &of),
-            expired: metrics.counter(
-                &names::SESSIONS_ENDED,
-                &[("event", event), ("reason", "expired")],
-            ),
-            lost_races: metrics.counter(&names::LOST_RACES, &of),
-            store_failures: metrics.counter(&names::STORE_FAILURES, &[("operation", "controller")]),
-        }
-    }
-
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "gauges are floating point; numbers have 53 bits"
-    )]
-    fn show(&self, view: &View) {
-        let meta = &view.snapshot.meta;
-        for (gate, gauge) in &self.gates {
-            gauge.set(f64::from(u8::from(*gate == meta.gate())));
-        }
-        for (signal, [load, threshold, pressure]) in &self.signals {
-            let reading = view.readings.iter().find(|r| r.signal == *signal);
-            load.set(reading.and_then(|r| r.value).unwrap_or(f64::NAN));
-            threshold.set(reading.and_then(|r| r.threshold).unwrap_or(f64::NAN));
-            pressure.set(reading.and_then(Reading::pressure).unwrap_or(0.0));
-        }
-        self.sessions.set(view.snapshot.sessions as f64);
-        self.limit
-            .set(meta.rules.limit.map_or(f64::INFINITY, |limit| limit as f64));
-        self.waiting.set(view.waiting() as f64);
-        self.called.set(meta.called.0 as f64);
-        self.pace.set(meta.pace.unwrap_or(f64::INFINITY));
-        let estimate = if view.is_busy() {
-            view.wait(view.waiting() + 1)
-                .map_or(f64::NAN, |wait| wait.seconds)
-        } else {
-            0.0
-        };
-        self.estimate.set(estimate);
-        self.gateways.set(view.snapshot.present().count() as f64);
-        self.success.set(view.snapshot.unix_seconds as f64);
-    }
 }

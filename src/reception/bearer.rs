@@ -1,0 +1,129 @@
+//! Who stands at the door, and whether the pass in their hand still opens it.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::{Known, Reception, doubt};
+use crate::ledger::{Ledger, Stay};
+use crate::room::ticket::id_hash;
+use crate::room::time::Timestamp;
+use crate::store::{IdHash, Touch};
+use crate::token::{Pass, Ticket, is_over};
+
+/// Who stands at the door.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// The visitor's id: drawn here, or the customer's own.
+    pub visitor: String,
+    /// The cookie scope; `None` when asked by API.
+    pub scope: Option<String>,
+    /// The hash of the customer's own id.
+    pub id: Option<IdHash>,
+}
+
+impl Who {
+    /// A visitor nobody knows yet: 128 random bits.
+    #[must_use]
+    pub fn stranger(scope: Option<String>) -> Self {
+        Self {
+            visitor: URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>()),
+            scope,
+            id: None,
+        }
+    }
+
+    /// A visitor whom the customer names.
+    #[must_use]
+    pub fn named(id: &str) -> Self {
+        Self {
+            visitor: id.to_owned(),
+            scope: None,
+            id: Some(id_hash(id)),
+        }
+    }
+
+    /// The bearer of a ticket. One without a scope was got by API, and its
+    /// visitor may be the customer's own id, which then moves on with it.
+    #[must_use]
+    pub fn bearer(ticket: &Ticket) -> Self {
+        let by_api = ticket.scope.is_none();
+        Self {
+            visitor: ticket.visitor.clone(),
+            scope: ticket.scope.clone(),
+            id: by_api.then(|| id_hash(&ticket.visitor)),
+        }
+    }
+}
+
+/// What a well signed pass is worth.
+#[derive(Clone, Debug)]
+pub enum Bearer {
+    /// Its session lives.
+    Lives(Arc<Stay>),
+    /// Its session was ended, and when.
+    Ended(Timestamp),
+    /// Its session is over.
+    Over,
+}
+
+impl Reception {
+    /// Whether the session of a pass lives: by this gateway's memory, and by
+    /// the store if that does not know.
+    pub async fn bearer(&self, ledger: &Arc<Ledger>, pass: &Pass, known: &Known) -> Bearer {
+        let stay = stay_of(ledger, pass, known);
+        let now = ledger.now();
+        if let Some(ended) = stay.ended() {
+            return Bearer::Ended(ended);
+        }
+        let unexpired = !is_over(pass.expires, now) || stay.acknowledged() > now;
+        if !unexpired && !self.still_inside(ledger, pass, &stay).await {
+            return Bearer::Over;
+        }
+        // A pass older than all that the store knows tells of a loss.
+        if let Some(view) = ledger.view() {
+            doubt(ledger, &view, pass.begun);
+        }
+        Bearer::Lives(stay)
+    }
+
+    /// Whether a pass past its time is still good: by this gateway's memory,
+    /// else by the store. While the store is away it is, for as long as its
+    /// session may have lived.
+    async fn still_inside(&self, ledger: &Arc<Ledger>, pass: &Pass, stay: &Arc<Stay>) -> bool {
+        let now = ledger.now();
+        if stay.ended().is_some() {
+            return false;
+        }
+        if stay.acknowledged() > now {
+            return true;
+        }
+        let idle = ledger.settings.load().session_idle;
+        let touch = Touch {
+            until: Timestamp(pass.expires.saturating_mul(1000)),
+            ..stay.touch()
+        };
+        match ledger.desk.touch(touch).await {
+            Ok(Some(expires)) => {
+                stay.acknowledge(expires, now, idle);
+                true
+            }
+            Ok(None) => false,
+            Err(_) => now.0 < touch.until.plus(idle).0,
+        }
+    }
+}
+
+fn stay_of(ledger: &Ledger, pass: &Pass, known: &Known) -> Arc<Stay> {
+    if let Some(stay) = known.stay.borrow().as_ref() {
+        return Arc::clone(stay);
+    }
+    let stay = ledger.sessions.stay(
+        pass.session,
+        Timestamp(pass.begun.saturating_mul(1000)),
+        Timestamp(pass.expires.saturating_mul(1000)),
+    );
+    *known.stay.borrow_mut() = Some(Arc::clone(&stay));
+    stay
+}

@@ -1,0 +1,410 @@
+//! The whole server from a configuration: the control thread with the store,
+//! the controllers and the admin door, and the data threads that serve
+//! visitors.
+
+mod keys;
+mod open;
+pub mod reload;
+mod threads;
+
+pub use keys::fresh_secret;
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::api::admin::AdminDoor;
+use crate::catalog::{Base, Catalog};
+use crate::clock::Clock;
+use crate::config::{Config, OriginHost};
+use crate::controller::Bench;
+use crate::gateway::Manner;
+use crate::metrics::{self as names, Metrics};
+use crate::origin::{HostHeader, OriginSettings};
+use crate::reception::Reception;
+use crate::server;
+use crate::store::{MemoryStore, StoreError};
+use crate::token::{KeyError, Keyring};
+use crate::visitor::address::{InvalidProxies, TrustedProxies};
+
+/// How long the first look at the store may take before the server goes on
+/// without it.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
+
+/// The time between two writes of the embedded store's state.
+const SAVE: Duration = Duration::from_secs(1);
+
+/// Why the server could not start, or broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {0}: {1}; is another process there, or is the port below 1024?")]
+    Listen(SocketAddr, std::io::Error),
+    /// The origin's URL cannot be used.
+    #[error("origin: {0}")]
+    Origin(String),
+    /// The state directory cannot be used.
+    #[error("state_dir {0}: {1}; make it writable, or set state_dir = \"\" to keep nothing")]
+    State(PathBuf, std::io::Error),
+    /// A signing key cannot be used.
+    #[error("signing.keys: {0}")]
+    Key(#[from] KeyError),
+    /// The proxies cannot be read.
+    #[error("trusted_proxies: {0}")]
+    Proxies(#[from] InvalidProxies),
+    /// The store cannot be used at all.
+    #[error("store.url: {0}")]
+    Store(StoreError),
+    /// A thread could not be started.
+    #[error("a data thread cannot start: {0}")]
+    Thread(std::io::Error),
+}
+
+/// The open doors.
+pub struct Listeners {
+    /// The public door, one listener per data thread.
+    pub public: Vec<TcpListener>,
+    /// The admin door.
+    pub admin: TcpListener,
+    /// The metrics' own door.
+    pub metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Opens the doors that a configuration names.
+    ///
+    /// # Errors
+    /// When an address cannot be listened on.
+    pub fn open(config: &Config) -> Result<Self, RunError> {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let many = |address, count| {
+            server::listen(address, count).map_err(|fault| RunError::Listen(address, fault))
+        };
+        // One listener of its own: a second process at the same admin address
+        // is a mistake, not a replica.
+        let one = |address| {
+            let listener = TcpListener::bind(address);
+            let listener = listener.and_then(|l| l.set_nonblocking(true).map(|()| l));
+            listener.map_err(|fault| RunError::Listen(address, fault))
+        };
+        Ok(Self {
+            public: many(config.listen, threads)?,
+            admin: one(config.admin.listen)?,
+            metrics: config.metrics.listen.map(one).transpose()?,
+        })
+    }
+
+    /// Where the public door is, its port included if the system chose it.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn public_address(&self) -> std::io::Result<SocketAddr> {
+        let first = self.public.first().ok_or(std::io::ErrorKind::NotFound)?;
+        first.local_addr()
+    }
+
+    /// Where the admin door is.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn admin_address(&self) -> std::io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+}
+
+/// What the running server is made of, for those who look at it from inside
+/// the process.
+#[derive(Clone)]
+pub struct Running {
+    /// The reception: events, readiness, metrics.
+    pub reception: Arc<Reception>,
+    /// The events.
+    pub catalog: Arc<Catalog>,
+}
+
+/// Runs the server until `shutdown` resolves and what ran has finished.
+/// `reload` brings a new configuration whenever the file has changed. Must be
+/// called on a Tokio runtime, which becomes the control thread.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    reload: tokio::sync::mpsc::Receiver<Config>,
+    shutdown: impl Future<Output = ()>,
+    tell: impl FnOnce(Running),
+) -> Result<(), RunError> {
+    let parts = Parts::build(&config).await?;
+    let (drain, draining) = watch::channel(false);
+    let data = threads::start(&config, &parts, listeners.public, &draining)?;
+    let admin = AdminDoor::new(
+        &config,
+        Arc::clone(&parts.reception),
+        Arc::clone(&parts.catalog),
+    );
+    let doors = [Some(listeners.admin), listeners.metrics]
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, listener)| {
+            let router = if index == 0 {
+                admin.router()
+            } else {
+                admin.metrics_router()
+            };
+            listener.map(|listener| serve_admin(listener, router))
+        });
+    let mut tasks: Vec<_> = doors.map(tokio::spawn).collect();
+    let catalog = Arc::clone(&parts.catalog);
+    tasks.push(tokio::spawn(async move { catalog.run().await }));
+    tasks.push(tokio::spawn(upkeep(Arc::clone(&parts.reception))));
+    tasks.push(tokio::spawn(reloads(
+        reload,
+        config.clone(),
+        Arc::clone(&parts.catalog),
+        Arc::clone(&parts.reception),
+    )));
+    if let Some(saving) = parts.saving() {
+        tasks.push(tokio::spawn(saving));
+    }
+    parts.reception.set_ready();
+    tell(Running {
+        reception: Arc::clone(&parts.reception),
+        catalog: Arc::clone(&parts.catalog),
+    });
+    info!(listen = %config.listen, origin = %config.origin, events = config.events.len(), "sumun is ready");
+    shutdown.await;
+    parts.drain(&config, &drain, data).await;
+    for task in tasks {
+        task.abort();
+    }
+    parts.save();
+    info!("sumun has stopped");
+    Ok(())
+}
+
+/// What the control thread holds.
+struct Parts {
+    reception: Arc<Reception>,
+    catalog: Arc<Catalog>,
+    memory: Option<(MemoryStore, PathBuf)>,
+    manner: Arc<Manner>,
+    origin: Arc<OriginSettings>,
+    trusted: TrustedProxies,
+}
+
+impl Parts {
+    async fn build(config: &Config) -> Result<Self, RunError> {
+        let state_dir = config.state_dir.as_deref();
+        if let Some(dir) = state_dir {
+            std::fs::create_dir_all(dir).map_err(|fault| RunError::State(dir.to_owned(), fault))?;
+        }
+        let clock = Clock::system();
+        let metrics = Arc::new(Metrics::default());
+        let keyring = Keyring::new(keys::signing(config)?);
+        let gateway = keys::gateway_name(state_dir)?;
+        let (store, memory) = open::store(config, &clock).await?;
+        let bench = Arc::new(Bench {
+            store: store.measured(Arc::clone(&metrics)),
+            gateway,
+            keys: keyring.ids(),
+            config: config.hash(),
+            metrics: Arc::clone(&metrics),
+        });
+        describe(&metrics, &bench.config);
+        let reception = Arc::new(Reception::new(keyring, metrics, clock));
+        let catalog = Arc::new(Catalog::new(bench, Arc::clone(&reception), base(config)));
+        first_look(&reception, &catalog).await;
+        let proxies: Vec<String> = config
+            .trusted_proxies
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let header = config.client_address_header.as_deref().unwrap_or_default();
+        let trusted = TrustedProxies::new(&proxies, header)?;
+        Ok(Self {
+            manner: Arc::new(Manner {
+                trusted: trusted.clone(),
+                forward_token: config.forward_token,
+                cors_origins: config.api.cors_origins.clone(),
+                access_log: config.log.access,
+            }),
+            origin: Arc::new(origin(config)?),
+            reception,
+            catalog,
+            memory,
+            trusted,
+        })
+    }
+
+    /// Writes the embedded store's state whenever it has changed.
+    fn saving(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let (store, file) = self.memory.clone()?;
+        Some(async move {
+            let mut failing = false;
+            loop {
+                tokio::time::sleep(SAVE).await;
+                let (store, file) = (store.clone(), file.clone());
+                let saved = tokio::task::spawn_blocking(move || store.save(&file)).await;
+                match saved {
+                    Ok(Ok(())) => failing = false,
+                    Ok(Err(fault)) if !failing => {
+                        failing = true;
+                        error!(%fault, "the state cannot be written to state_dir; a restart would lose the line's order");
+                    }
+                    _ => {}
+                }
+            }
+        })
+    }
+
+    fn save(&self) {
+        if let Some((store, file)) = &self.memory
+            && let Err(fault) = store.save(file)
+        {
+            error!(%fault, "the state cannot be written to state_dir");
+        }
+    }
+
+    /// Not ready at once, accepting for `drain_delay`, then what runs may
+    /// finish within `drain_timeout`.
+    async fn drain(
+        &self,
+        config: &Config,
+        drain: &watch::Sender<bool>,
+        data: Vec<std::thread::JoinHandle<()>>,
+    ) {
+        self.reception.set_draining();
+        info!(delay = ?config.drain_delay, "draining: not ready, still accepting");
+        tokio::time::sleep(config.drain_delay).await;
+        let _ = drain.send(true);
+        let reception = Arc::clone(&self.reception);
+        // Tunnels have half of the time to end by themselves.
+        let tunnels = config.drain_timeout / 2;
+        let closing = tokio::spawn(async move {
+            tokio::time::sleep(tunnels).await;
+            reception.set_closing();
+        });
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in data {
+                if thread.join().is_err() {
+                    error!("a data thread broke off");
+                }
+            }
+        });
+        if joined.await.is_err() {
+            error!("the data threads could not be waited for");
+        }
+        closing.abort();
+    }
+}
+
+fn base(config: &Config) -> Base {
+    Base {
+        written: config.written_events.clone(),
+        events: config.events.clone(),
+        pass_hosts: config.pass_hosts.clone(),
+    }
+}
+
+/// Waits until every event was looked at once; a store that is away does not
+/// keep the server from starting.
+async fn first_look(reception: &Reception, catalog: &Catalog) {
+    let look = async {
+        if let Err(fault) = catalog.refresh().await {
+            warn!(%fault, "starting without the store");
+            return;
+        }
+        while reception
+            .site
+            .load()
+            .ledgers
+            .iter()
+            .any(|ledger| ledger.view().is_none())
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(FIRST_LOOK, look).await.is_err() {
+        warn!("starting without the store: it did not answer in time");
+        catalog.settle_without_store();
+    }
+}
+
+fn origin(config: &Config) -> Result<OriginSettings, RunError> {
+    let mut settings = OriginSettings::new(&config.origin.to_string(), &[])
+        .map_err(|fault| RunError::Origin(fault.to_string()))?;
+    settings.connect = config.timeouts.connect;
+    settings.first_byte = config.timeouts.first_byte;
+    settings.idle = config.timeouts.idle;
+    settings.tunnel_idle = config.timeouts.tunnel_idle;
+    settings.host_header = match &config.origin_host {
+        OriginHost::Preserve => HostHeader::Preserve,
+        OriginHost::Origin => HostHeader::Origin,
+        OriginHost::Named(name) => HostHeader::Name(
+            name.parse()
+                .map_err(|_| RunError::Origin(format!("origin_host {name:?} is no host")))?,
+        ),
+    };
+    Ok(settings)
+}
+
+fn describe(metrics: &Metrics, config: &str) {
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    metrics.gauge(&names::BUILD_INFO, &version).set(1.0);
+    metrics
+        .gauge(&names::CONFIG_INFO, &[("hash", config)])
+        .set(1.0);
+    metrics.gauge(&names::CONFIG_RELOADED, &[]).set(1.0);
+}
+
+async fn serve_admin(listener: TcpListener, router: axum::Router) {
+    let served = async {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        axum::serve(listener, router).await
+    };
+    if let Err(fault) = served.await {
+        error!(%fault, "the admin door is shut");
+    }
+}
+
+async fn upkeep(reception: Arc<Reception>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        reception.metrics.upkeep();
+    }
+}
+
+/// Puts new events in force; what else has changed needs a restart.
+async fn reloads(
+    mut reload: tokio::sync::mpsc::Receiver<Config>,
+    mut config: Config,
+    catalog: Arc<Catalog>,
+    reception: Arc<Reception>,
+) {
+    while let Some(fresh) = reload.recv().await {
+        let needs_restart = Config {
+            events: config.events.clone(),
+            written_events: config.written_events.clone(),
+            pass_hosts: config.pass_hosts.clone(),
+            ..fresh.clone()
+        } != config;
+        if needs_restart {
+            warn!(
+                "the file changed outside of [[event]] and pass_hosts: that part is in force after a restart"
+            );
+        }
+        catalog.rebase(base(&fresh));
+        reception
+            .metrics
+            .gauge(&names::CONFIG_INFO, &[("hash", &fresh.hash())])
+            .set(1.0);
+        info!(events = fresh.events.len(), "the file was read again");
+        config = fresh;
+    }
+}

@@ -1,0 +1,75 @@
+//! Opening the store that a configuration names.
+
+use std::path::{Path, PathBuf};
+
+use tracing::{error, info, warn};
+
+use super::RunError;
+use crate::clock::Clock;
+use crate::config::{Config, StoreUrl};
+use crate::store::redis::RedisSettings;
+use crate::store::{MemoryStore, RedisStore, Store, StoreError};
+
+/// The embedded store's file in `state_dir`.
+const STATE_FILE: &str = "store.json";
+
+/// The store, and the embedded one's file.
+pub(super) type Opened = (Store, Option<(MemoryStore, PathBuf)>);
+
+/// Opens the store. One that is away does not keep the server from starting;
+/// one that is too old does.
+pub(super) async fn store(config: &Config, clock: &Clock) -> Result<Opened, RunError> {
+    let url = match &config.store.url {
+        StoreUrl::Memory => return embedded(config, clock),
+        StoreUrl::Redis(url) => url,
+    };
+    let settings = RedisSettings {
+        url: url.reveal().to_owned(),
+        prefix: config.store.prefix.clone(),
+        timeout: config.store.timeout,
+        ca_file: config.store.ca_file.clone(),
+    };
+    let store = RedisStore::connect(&settings).map_err(RunError::Store)?;
+    match store.check().await {
+        Ok(checked) => {
+            info!(version = checked.version, "the store answers");
+            for warning in checked.warnings {
+                warn!("{warning}");
+            }
+        }
+        Err(fault @ (StoreError::Unavailable(_) | StoreError::Timeout)) => {
+            warn!(%fault, "starting without the store");
+        }
+        Err(fault) => return Err(RunError::Store(fault)),
+    }
+    Ok((Store::Redis(store), None))
+}
+
+fn embedded(config: &Config, clock: &Clock) -> Result<Opened, RunError> {
+    let run = format!("{:032x}", rand::random::<u128>());
+    let Some(dir) = config.state_dir.as_deref() else {
+        return Ok((Store::Memory(MemoryStore::new(clock.clone(), &run)), None));
+    };
+    let file = dir.join(STATE_FILE);
+    let store = load(clock, &run, &file)?;
+    Ok((Store::Memory(store.clone()), Some((store, file))))
+}
+
+/// A damaged state file is set aside, not overwritten: places are still
+/// rebuilt from what visitors hold.
+fn load(clock: &Clock, run: &str, file: &Path) -> Result<MemoryStore, RunError> {
+    match MemoryStore::load(clock.clone(), run, file) {
+        Ok(store) => {
+            store.resume();
+            Ok(store)
+        }
+        Err(fault) if fault.kind() == std::io::ErrorKind::InvalidData => {
+            let aside = file.with_extension("damaged");
+            error!(%fault, aside = %aside.display(), "the state file is set aside; places are rebuilt from what visitors hold");
+            std::fs::rename(file, &aside)
+                .map_err(|fault| RunError::State(file.to_owned(), fault))?;
+            Ok(MemoryStore::new(clock.clone(), run))
+        }
+        Err(fault) => Err(RunError::State(file.to_owned(), fault)),
+    }
+}

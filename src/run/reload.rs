@@ -1,0 +1,71 @@
+//! Reading the file again: at SIGHUP, and when it changes, also by a swapped
+//! symlink. A bad file is reported and the old configuration stays.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::{RecursiveMode, Watcher};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{error, warn};
+
+use crate::config::{self, Config};
+
+/// Editors write a file in several steps; it is read when they are through.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// Sends each good new configuration of `path`, until the receiver is gone.
+pub async fn watch(path: PathBuf, to: mpsc::Sender<Config>) {
+    let (changed, mut notices) = mpsc::channel(1);
+    // The folder is watched, not the file: editors and config maps replace it.
+    let _watcher = match watcher(&path, changed) {
+        Ok(watcher) => Some(watcher),
+        Err(fault) => {
+            warn!(%fault, "changes of the file are not noticed; send SIGHUP to read it again");
+            None
+        }
+    };
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return warn!("SIGHUP cannot be listened for");
+    };
+    let mut last = std::fs::read(&path).ok();
+    loop {
+        let asked = tokio::select! {
+            _ = hangup.recv() => true,
+            Some(()) = notices.recv() => {
+                tokio::time::sleep(SETTLE).await;
+                false
+            }
+        };
+        let now = std::fs::read(&path).ok();
+        if !asked && (now == last || now.is_none()) {
+            continue;
+        }
+        last = now;
+        match Config::load(&path, config::variables()) {
+            Ok(config) => {
+                if to.send(config).await.is_err() {
+                    return;
+                }
+            }
+            Err(faults) => {
+                for fault in &faults {
+                    error!(%fault, "the file has a fault; the old configuration stays");
+                }
+            }
+        }
+    }
+}
+
+fn watcher(path: &Path, changed: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |_| {
+        // One waiting notice is as good as many.
+        let _ = changed.try_send(());
+    })?;
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}

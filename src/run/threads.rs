@@ -1,0 +1,140 @@
+//! The data threads: each with a runtime, a listener, an origin pool and a
+//! front door of its own. Nothing there needs a lock.
+
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tracing::error;
+
+use super::{Parts, RunError};
+use crate::api::queue::PublicDoor;
+use crate::config::Config;
+use crate::gateway::{Answer, Gateway, Manner};
+use crate::metrics as names;
+use crate::origin::{Body, Origin, OriginSettings};
+use crate::reception::Reception;
+use crate::room::paths::{Readings, covers, readings};
+use crate::server::{self, Places, Settings};
+
+/// The prefix of everything that is ours.
+const OURS: &[u8] = b"/__sumun";
+
+/// Starts one thread per listener.
+pub(super) fn start(
+    config: &Config,
+    parts: &Parts,
+    listeners: Vec<TcpListener>,
+    draining: &watch::Receiver<bool>,
+) -> Result<Vec<std::thread::JoinHandle<()>>, RunError> {
+    let places = Places::new(
+        usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
+        usize::try_from(config.limits.connections_per_address).unwrap_or(usize::MAX),
+        parts.trusted.clone(),
+    );
+    let metrics = Arc::clone(&parts.reception.metrics);
+    let settings = Arc::new(Settings {
+        header_bytes: config.limits.header_bytes,
+        head: config.timeouts.head,
+        keep_alive: config.timeouts.idle,
+        body_idle: config.timeouts.idle,
+        drain: config.drain_timeout,
+        on_refusal: Some(Arc::new(move |reason| {
+            metrics
+                .counter(&names::REFUSALS, &[("reason", reason)])
+                .increment(1);
+        })),
+        ..Settings::default()
+    });
+    listeners
+        .into_iter()
+        .enumerate()
+        .map(|(index, listener)| {
+            let thread = DataThread {
+                listener,
+                settings: Arc::clone(&settings),
+                places: places.clone(),
+                reception: Arc::clone(&parts.reception),
+                manner: Arc::clone(&parts.manner),
+                origin: Arc::clone(&parts.origin),
+                api: config.api.clone(),
+                draining: draining.clone(),
+            };
+            std::thread::Builder::new()
+                .name(format!("sumun-data-{index}"))
+                .spawn(move || thread.run())
+                .map_err(RunError::Thread)
+        })
+        .collect()
+}
+
+/// Everything that one data thread starts with.
+struct DataThread {
+    listener: TcpListener,
+    settings: Arc<Settings>,
+    places: Places,
+    reception: Arc<Reception>,
+    manner: Arc<Manner>,
+    origin: Arc<OriginSettings>,
+    api: crate::config::Api,
+    draining: watch::Receiver<bool>,
+}
+
+impl DataThread {
+    fn run(self) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(fault) => return error!(%fault, "a data thread has no runtime"),
+        };
+        tokio::task::LocalSet::new().block_on(&runtime, self.serve());
+    }
+
+    async fn serve(self) {
+        let gateway = Rc::new(Gateway::new(
+            Arc::clone(&self.reception),
+            Arc::clone(&self.manner),
+            Origin::new(self.origin),
+        ));
+        let door = Rc::new(PublicDoor::new(self.reception, &self.api));
+        let manner = self.manner;
+        let service = move |request: http::Request<hyper::body::Incoming>,
+                            info: server::ConnectionInfo| {
+            let (gateway, door, manner) =
+                (Rc::clone(&gateway), Rc::clone(&door), Arc::clone(&manner));
+            async move {
+                if is_ours(request.uri().path()) {
+                    let visitor = manner
+                        .trusted
+                        .visitor(info.peer, info.tls, request.headers());
+                    let answer: Answer = door.answer(request, visitor).await.map(Body::Full);
+                    return answer;
+                }
+                gateway.answer(request, info).await
+            }
+        };
+        let served = server::serve(
+            self.listener,
+            self.settings,
+            self.places,
+            service,
+            self.draining,
+        );
+        if let Err(fault) = served.await {
+            error!(%fault, "a data thread cannot listen");
+        }
+    }
+}
+
+/// Whether a path is ours in any reading that an origin may give it: what is
+/// ours never reaches the origin.
+fn is_ours(path: &str) -> bool {
+    match readings(path) {
+        Readings::One(one) => covers(OURS, one.as_ref()),
+        Readings::Many(many) => many.iter().any(|one| covers(OURS, one.as_ref())),
+        Readings::TooMany => false,
+    }
+}

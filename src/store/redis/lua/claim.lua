@@ -1,0 +1,43 @@
+-- Lets called tickets in, the lowest first.
+--
+-- KEYS   the fixed ones; the tickets' pages; the buckets of their ids
+-- ARGV   count; per ticket: number, session, id or empty
+-- reply  done, one text for each: "new EXPIRES", "old EXPIRES", "held",
+--        "not yet", "too late" or "spent"
+
+local met = begin()
+if met then return met end
+
+local function claim(number, session, id)
+  local expires = expiry(session)
+  if expires then return 'old ' .. int(expires) end
+  if is_spent(number) or has_ended(session) then return 'spent' end
+  if m.recovery then return 'held' end
+  if not by_order() then
+    if number >= m.called then return 'not yet' end
+    if number < floor() then return 'too late' end
+    -- A late one gets its offer back, in its place; one that asks keeps it.
+    call('ZADD', K.offers, int(number), int(number))
+    call('ZADD', K.offers_due, int(m.time + OFFER), int(number))
+    call('SADD', K.asked, int(number))
+    local before = call('ZCOUNT', K.offers, '-inf', '(' .. int(number))
+    if m.mode == 'closed' or not has_room(before) then return 'held' end
+  end
+  if call('ZSCORE', K.offers, int(number)) then
+    m.settled = m.settled + 1
+    m.shown = m.shown + 1
+  end
+  spend(number)
+  insert(session, m.time + UNPROVEN)
+  m.begun = m.begun + 1
+  name_session(id, session)
+  return 'new ' .. int(m.time + UNPROVEN)
+end
+
+purge()
+local answers = {}
+for i = 1, num() do
+  local number, session, id = num(), arg(), arg()
+  answers[i] = claim(number, session, id)
+end
+return done(answers)

@@ -1,0 +1,467 @@
+-- Shared head of every script on an event: keys, arguments, the state in
+-- `m`, the running time, recovery, windows, sessions, offers, gateways.
+-- It does what `store/memory/state.rs` does, in the same order.
+--
+-- KEYS   the fixed keys, in the order of FIXED; five for each page: live even,
+--        live odd, fresh even, fresh odd, spent; one for each bucket of ids
+-- ARGV   count of pages, the pages; count of buckets, the buckets; what the
+--        script itself asks for
+-- reply  a list that begins with a word: done, recovering, absent; or moved,
+--        with the pages that the script needs and that were not declared
+
+local FIXED = { 'meta', 'pages', 'fresh_pages', 'spent_pages', 'active', 'offers', 'offers_due',
+  'asked', 'ended', 'density', 'gateways', 'trash', 'scratch', 'mask' }
+local K = {}
+for i, name in ipairs(FIXED) do K[name] = KEYS[i] end
+
+-- Calls the server; a failure names the command and the key.
+local function call(command, ...)
+  local answer = redis.pcall(command, ...)
+  if type(answer) == 'table' and answer.err then
+    local key = select(command == 'BITOP' and 2 or 1, ...) or '-'
+    error({ err = answer.err .. ' (' .. command .. ' under key ' .. key .. ')' })
+  end
+  return answer
+end
+
+local function damaged(what, key)
+  error({ err = 'DAMAGED ' .. what .. ' under key ' .. key })
+end
+
+-- All numbers are doubles: whole ones up to 2^53 are written in full.
+local function int(n) return string.format('%.0f', n) end
+local function float(x) return string.format('%.17g', x) end
+
+local cursor = 0
+local function arg()
+  cursor = cursor + 1
+  return ARGV[cursor]
+end
+local function num() return tonumber(arg()) end
+
+local page_base, bucket_key, declared = {}, {}, {}
+do
+  local base = #FIXED
+  for i = 1, num() do
+    local page = arg()
+    declared[i] = page
+    page_base[page] = base + (i - 1) * 5 + 1
+  end
+  base = base + #declared * 5
+  for i = 1, num() do bucket_key[arg()] = KEYS[base + i] end
+end
+
+-- The server's clock and process.
+local raw, run
+local function server()
+  local time, info = call('TIME'), call('INFO', 'server')
+  raw = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  run = string.match(info, 'run_id:(%x+)')
+end
+
+-- The state: i whole number, f fraction, s text; with a question mark, it may
+-- be absent and is then stored as an empty text.
+local KIND = { schema = 'i', born = 's', born_at = 'i', generation = 'i', issued = 'i',
+  called = 'i', seq = 'i', run = 's', raw = 'i', time = 'i', stepped = 'i', window = 'i',
+  window_since = 'i', fresh_window = 'i', fresh_since = 'i', gate = 's', since = 'i',
+  calm_since = 'i?', pace = 'f?', called_at = 'i', tokens = 'f', tokens_at = 'i', show = 'f',
+  settled = 'i', shown = 'i', begun = 'i', closed = 'i', mode = 's', limit = 'i?', admit = 'f?',
+  session_idle_ms = 'i', session_max_ms = 'i', window_ms = 'i', cfgver = 'i', recoveries = 'i',
+  recovery = 'i?', cause = 's?', recovery_until = 'i?', recovery_deadline = 'i?',
+  remembered = 'i?', ghosts = 'i', ghosts_until = 'i', marks = 's', resets = 'i' }
+local SCHEMA = 1
+local m, stored = {}, {}
+
+local function load()
+  local flat = call('HGETALL', K.meta)
+  if #flat == 0 then return false end
+  for i = 1, #flat, 2 do stored[flat[i]] = flat[i + 1] end
+  if tonumber(stored.schema) ~= SCHEMA then
+    damaged('schema ' .. tostring(stored.schema) .. ' is not known', K.meta)
+  end
+  for field, kind in pairs(KIND) do
+    local text = stored[field]
+    if text == nil then damaged('no field ' .. field, K.meta) end
+    if string.sub(kind, 1, 1) == 's' then
+      if text ~= '' or kind == 's' then m[field] = text end
+    elseif text ~= '' or #kind == 1 then
+      m[field] = tonumber(text)
+      if m[field] == nil then damaged('field ' .. field .. ' is no number', K.meta) end
+    end
+  end
+  return true
+end
+
+-- Writes the fields that have changed.
+local function save()
+  local changed = {}
+  for field, kind in pairs(KIND) do
+    local value, text = m[field], ''
+    if value ~= nil then
+      local letter = string.sub(kind, 1, 1)
+      text = letter == 'i' and int(value) or letter == 'f' and float(value) or value
+    end
+    if text ~= stored[field] then
+      changed[#changed + 1] = field
+      changed[#changed + 1] = text
+      stored[field] = text
+    end
+  end
+  if #changed > 0 then call('HSET', K.meta, unpack(changed)) end
+end
+
+local UNPROVEN, OFFER, FRESH_WINDOW, STEP = 30000, 5000, 20000, 400
+local RECOVERY_MIN, RECOVERY_GRACE, GONE, SILENCE = 3000, 10000, 10000, 2000
+local FLOOR_MINUTES, EPOCH = 10, 1735689600
+
+local function first_of_second(second)
+  return math.min(math.max(second - EPOCH, 0) * 1048576, 9007199254740991)
+end
+-- Two seconds ahead: gateways may number by themselves in the one at hand.
+local function restart(second) return first_of_second(second + 2) end
+-- The first number of the second after a number's.
+local function next_second(number) return (math.floor(number / 1048576) + 1) * 1048576 end
+-- The upper half of a second's numbers belongs to gateways.
+local function next_issued(number)
+  local next = number + 1
+  return next % 1048576 >= 524288 and next_second(next) or next
+end
+local function unix_second() return math.floor(raw / 1000) end
+
+local function advance(time, before, now)
+  local step = math.min(math.max(now - before, 0), SILENCE)
+  local tenth, next = math.floor(step / 10), time + step
+  if time < before then return next + math.min(tenth, math.max(now - next, 0)) end
+  if time > before then
+    return next - math.min(math.min(tenth, math.max(next - now, 0)), step)
+  end
+  return next
+end
+
+local rows
+-- The gateways' rows, by name.
+local function gateways()
+  if rows then return rows end
+  rows = {}
+  local flat = call('HGETALL', K.gateways)
+  for i = 1, #flat, 2 do
+    local name, field = string.match(flat[i], '^(.*):(%a+)$')
+    if name then
+      rows[name] = rows[name] or {}
+      rows[name][field] = flat[i + 1]
+    end
+  end
+  for _, row in pairs(rows) do
+    row.slot, row.seen = tonumber(row.slot) or 255, tonumber(row.seen) or 0
+    row.pushed = tonumber(row.pushed) or 0
+  end
+  return rows
+end
+
+-- A gateway's row, made at its first call.
+local function row(name)
+  local all = gateways()
+  local mine = all[name]
+  if not mine then
+    -- From the name, so that a gateway has the same slot in every life of the
+    -- store: one that still numbers with its old slot must meet no other there.
+    local taken, slot, tried = {}, 0, 1
+    for _, other in pairs(all) do taken[other.slot] = true end
+    for i = 1, #name do slot = (slot * 31 + string.byte(name, i)) % 256 end
+    while taken[slot] and tried < 256 do slot, tried = (slot + 1) % 256, tried + 1 end
+    mine = { slot = slot, pushed = m.recoveries, report = '' }
+    all[name] = mine
+    call('HSET', K.gateways, name .. ':slot', int(slot), name .. ':pushed', int(m.recoveries))
+  end
+  mine.seen = m.time
+  call('HSET', K.gateways, name .. ':seen', int(m.time))
+  return mine
+end
+
+local function begin_recovery(cause)
+  -- A silence leaves the store's own memory whole: nothing else needs waiting for.
+  local wait = cause == 'silence' and 0 or m.window_ms
+  -- This state was born without memory, with everybody called whoever had
+  -- waited before: they are still to be called, in their order.
+  if m.recoveries == 0 and (cause == 'loss' or cause == 'token') then m.called, m.marks = 0, '' end
+  m.recoveries = m.recoveries + 1
+  m.recovery, m.cause = m.recoveries, cause
+  m.recovery_until = m.time + RECOVERY_MIN
+  m.recovery_deadline = m.time + wait + RECOVERY_GRACE
+  m.remembered = cause == 'silence' and 1 or 0
+  m.issued = math.max(m.issued, restart(unix_second()))
+end
+
+local function end_recovery()
+  if not m.recovery then return end
+  local pushed = true
+  for _, other in pairs(gateways()) do
+    pushed = pushed and (other.pushed >= m.recovery or other.seen + GONE < m.recovery_until)
+  end
+  local answered = m.remembered == 1 and pushed and m.time >= m.recovery_until
+  if not answered and m.time < m.recovery_deadline then return end
+  m.recovery, m.cause, m.recovery_until, m.recovery_deadline, m.remembered = nil, nil, nil, nil, nil
+  -- What was heard during the recovery gets a whole window.
+  m.window_since, m.fresh_since = m.time, m.time
+  m.ghosts_until = m.time + m.session_idle_ms
+  for _, number in ipairs(call('ZRANGE', K.offers, 0, -1)) do
+    call('ZADD', K.offers_due, int(m.time + OFFER), number)
+  end
+end
+
+-- The running time moves, a silence or another server process begins a
+-- recovery (true), a recovery that is over ends.
+local function arrive()
+  local gap = math.max(raw - m.raw, 0)
+  local cause = m.run ~= run and 'run' or gap > SILENCE and 'silence' or nil
+  m.time = advance(m.time, m.raw, raw)
+  m.raw, m.run = raw, run
+  if cause then
+    begin_recovery(cause)
+    return true
+  end
+  end_recovery()
+  if m.ghosts > 0 and m.time >= m.ghosts_until then m.ghosts = 0 end
+  return false
+end
+
+-- Every operation but restore begins here; an answer ends the script.
+local function begin()
+  server()
+  if not load() then return { 'absent' } end
+  if arrive() then
+    save()
+    return { 'recovering' }
+  end
+end
+
+local function done(...)
+  save()
+  return { 'done', ... }
+end
+
+-- The pages that were not declared: nothing was changed but the running time.
+local function moved(pages)
+  local missing = {}
+  for page in pairs(pages) do
+    if not page_base[page] then missing[#missing + 1] = page end
+  end
+  if #missing == 0 then return nil end
+  save()
+  return { 'moved', missing }
+end
+
+local function page_of(number) return int(math.floor(number / 65536)) end
+local function bit_of(number) return int(number % 65536) end
+
+local LIVE = { index = K.pages, part = 0, window = 'window' }
+local FRESH = { index = K.fresh_pages, part = 2, window = 'fresh_window' }
+
+local function page_key(page, part)
+  local base = page_base[page]
+  if not base then damaged('page ' .. page .. ' was not declared', K.meta) end
+  return KEYS[base + part]
+end
+local function window_key(kind, page, window) return page_key(page, kind.part + window % 2) end
+
+-- The window that a page was last turned to; nil when there is no such page.
+local function turned(kind, page)
+  return tonumber(call('ZSCORE', kind.index, page) or nil)
+end
+
+-- Brings a page to the present window; makes it.
+local function turn_page(kind, page)
+  local at, window = turned(kind, page), m[kind.window]
+  if at == nil or window > at + 1 then
+    call('DEL', window_key(kind, page, 0), window_key(kind, page, 1))
+  elseif window == at + 1 then
+    call('DEL', window_key(kind, page, window))
+  end
+  if at == nil or window > at then call('ZADD', kind.index, int(window), page) end
+  return window_key(kind, page, window)
+end
+
+local function hear_one(kind, number)
+  call('SETBIT', turn_page(kind, page_of(number)), bit_of(number), 1)
+end
+
+-- The bitmaps of a page that count in the present window.
+local function counting(kind, page)
+  local at, window = turned(kind, page), m[kind.window]
+  if at == nil or window > at + 1 then return {} end
+  if window == at + 1 then return { window_key(kind, page, at) } end
+  return { window_key(kind, page, 0), window_key(kind, page, 1) }
+end
+
+local function lives_in(kind, number)
+  for _, key in ipairs(counting(kind, page_of(number))) do
+    if call('GETBIT', key, bit_of(number)) == 1 then return true end
+  end
+  return false
+end
+
+local function forget(kind, number)
+  local page = page_of(number)
+  if not turned(kind, page) then return end
+  for parity = 0, 1 do
+    local key = window_key(kind, page, parity)
+    if call('GETBIT', key, bit_of(number)) == 1 then call('SETBIT', key, bit_of(number), 0) end
+  end
+end
+
+-- The bitmap of a page's spent numbers, if there is one.
+local function spent_key(page)
+  return call('SISMEMBER', K.spent_pages, page) == 1 and page_key(page, 4) or nil
+end
+
+local function spent_page(page)
+  local key = page_key(page, 4)
+  if call('SADD', K.spent_pages, page) == 1 then call('DEL', key) end
+  return key
+end
+
+local function is_spent(number)
+  local key = spent_key(page_of(number))
+  return key ~= nil and call('GETBIT', key, bit_of(number)) == 1
+end
+
+local function drop_offer(number)
+  call('ZREM', K.offers, number)
+  call('ZREM', K.offers_due, number)
+  call('SREM', K.asked, number)
+end
+
+local function spend(number)
+  call('SETBIT', spent_page(page_of(number)), bit_of(number), 1)
+  forget(LIVE, number)
+  forget(FRESH, number)
+  drop_offer(int(number))
+end
+
+local function lives(number)
+  return not is_spent(number) and (lives_in(LIVE, number) or lives_in(FRESH, number))
+end
+
+-- Living tickets of a page, and the highest of them.
+local function hear(page, highest, bits)
+  if highest >= first_of_second(unix_second() + 60) then return end
+  -- Others of that second may still be unheard.
+  if highest >= m.issued then m.issued = next_second(highest) end
+  local key = turn_page(LIVE, page)
+  call('SET', K.scratch, bits)
+  call('BITOP', 'OR', key, key, K.scratch)
+  call('DEL', K.scratch)
+end
+
+-- Puts what lives on a page into the scratch key.
+local function living(page)
+  local sources = counting(LIVE, page)
+  for _, key in ipairs(counting(FRESH, page)) do sources[#sources + 1] = key end
+  if #sources == 0 then
+    call('DEL', K.scratch)
+    return
+  end
+  call('BITOP', 'OR', K.scratch, unpack(sources))
+  local spent = spent_key(page)
+  if spent then
+    call('BITOP', 'AND', K.mask, K.scratch, spent)
+    call('BITOP', 'XOR', K.scratch, K.scratch, K.mask)
+    call('DEL', K.mask)
+  end
+end
+
+-- Removes expired sessions; nothing expires during a recovery.
+local function purge()
+  if m.recovery then return 0 end
+  local expired = call('ZREMRANGEBYSCORE', K.active, '-inf', int(m.time))
+  m.closed = m.closed + expired
+  return expired
+end
+
+local function expiry(session) return tonumber(call('ZSCORE', K.active, session) or nil) end
+local function has_ended(session) return call('ZSCORE', K.ended, session) and true or false end
+local function insert(session, expires) call('ZADD', K.active, int(expires), session) end
+
+-- Sessions and ghosts and `offers` together are below the limit.
+local function has_room(offers)
+  return not m.limit or call('ZCARD', K.active) + offers + m.ghosts < m.limit
+end
+
+local function by_order() return m.mode == 'off' or m.mode == 'shadow' end
+
+-- What the bucket of admissions holds under a pace: at most one second of
+-- them, and always room for one.
+local function tokens(pace)
+  local rate = m.admit
+  if pace and (not rate or pace < rate) then rate = pace end
+  if not rate then return math.huge end
+  local elapsed = math.max(m.time - m.tokens_at, 0)
+  return math.min(m.tokens + elapsed * rate / 1000, math.max(rate, 1))
+end
+
+local function pay(admissions)
+  local held = tokens(m.pace)
+  m.tokens = held == math.huge and 1 or math.max(held - admissions, -1)
+  m.tokens_at = m.time
+end
+
+-- What was called ten minutes ago: nothing below it may claim.
+local function floor()
+  local minute, lowest = math.floor(m.time / 60000), 0
+  for marked, called in string.gmatch(m.marks, '(%d+):(%d+)') do
+    if tonumber(marked) + FLOOR_MINUTES < minute then lowest = tonumber(called) end
+  end
+  return lowest
+end
+
+-- An id given through the API: its bucket, and what is written there. An
+-- entry of an earlier life or generation stands for nothing.
+local function ids_of(id) return bucket_key[int(math.floor(tonumber(string.sub(id, 1, 3), 16) / 4))] end
+
+local function named(text)
+  local born, session = string.match(text or '', '^s:(%d+):(%x+)$')
+  if session then return born == m.born and session or nil, nil end
+  local life, resets, number = string.match(text or '', '^t:(%d+):(%d+):(%d+)$')
+  if number and life == m.born and tonumber(resets) == m.resets then return nil, tonumber(number) end
+end
+
+local function remembered_id(id)
+  if id == '' then return nil end
+  return named(call('HGET', ids_of(id), id) or nil)
+end
+
+-- Drops the entries of a bucket that cannot live any more.
+local function tidy_ids(key)
+  if call('HLEN', key) % 64 ~= 63 then return end
+  local flat = call('HGETALL', key)
+  for i = 1, #flat, 2 do
+    local session, number = named(flat[i + 1])
+    local dead = not session and not number
+    if session then dead = not expiry(session) end
+    if number then dead = not turned(LIVE, page_of(number)) and not turned(FRESH, page_of(number)) end
+    if dead then call('HDEL', key, flat[i]) end
+  end
+end
+
+local function write_id(id, text)
+  if id == '' then return end
+  local key = ids_of(id)
+  tidy_ids(key)
+  call('HSET', key, id, text)
+  call('EXPIRE', key, 86400)
+end
+local function name_session(id, session) write_id(id, 's:' .. m.born .. ':' .. session) end
+local function name_ticket(id, number)
+  write_id(id, 't:' .. m.born .. ':' .. int(m.resets) .. ':' .. int(number))
+end
+
+-- What an id stands for, if that still lives: as `enter` answers it.
+local function known(id)
+  local session, number = remembered_id(id)
+  if session then
+    local expires = expiry(session)
+    if expires then return 's ' .. session .. ' ' .. int(expires) end
+  elseif number and lives(number) then
+    return 't ' .. int(number)
+  end
+end

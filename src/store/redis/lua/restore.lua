@@ -1,0 +1,120 @@
+-- Takes in what a gateway remembers; creates the event if need be.
+--
+-- KEYS   the fixed ones; the pages
+-- ARGV   gateway, born or empty, seq, newborn, time, generation, issued, called,
+--        gate, marks, mode, limit or empty, rate or empty, session idle, session
+--        max, window, cfgver, sessions known, complete (1 or 0), token (1 or 0);
+--        then lists, each with its count first: sessions (session, expires),
+--        ended (session, when), spent (page, bitmap), living (page, highest
+--        number, bitmap), peers (name)
+-- reply  done, born, cause of the recovery begun here or empty, sessions
+--        brought back
+
+server()
+
+local gateway, born, seq, newborn = arg(), arg(), num(), arg()
+local s = { time = num(), generation = num(), issued = num(), called = num(), gate = arg(), marks = arg() }
+local rules = { mode = arg(), limit = tonumber(arg()), admit = tonumber(arg()),
+  session_idle_ms = num(), session_max_ms = num(), window_ms = num() }
+local cfgver, sessions_known, complete, token = num(), num(), arg() == '1', arg() == '1'
+
+-- Remembers pages whose bitmaps nothing names any more, to be discarded later.
+local function abandon(pages)
+  for _, page in ipairs(pages) do call('SADD', K.trash, page) end
+end
+
+local function create()
+  abandon(call('ZRANGE', K.pages, 0, -1))
+  abandon(call('ZRANGE', K.fresh_pages, 0, -1))
+  abandon(call('SMEMBERS', K.spent_pages))
+  call('DEL', K.pages, K.fresh_pages, K.spent_pages, K.active, K.offers, K.offers_due, K.asked,
+    K.ended, K.density, K.gateways)
+  -- Who remembers the running time carries it on: passes must not die of an
+  -- outage that ends in an empty store.
+  local time = born == '' and raw or s.time
+  local number = math.max(restart(unix_second()), s.issued)
+  m = { schema = SCHEMA, born = newborn, born_at = time, generation = s.generation,
+    issued = number, called = born == '' and number or math.min(s.called, number), seq = 0, run = run, raw = raw,
+    time = time, stepped = 0, window = 0, window_since = time, fresh_window = 0,
+    fresh_since = time, gate = s.gate, since = time, called_at = 0, tokens = 1, tokens_at = time,
+    show = 1, settled = 0, shown = 0, begun = 0, closed = 0, cfgver = cfgver, recoveries = 0,
+    ghosts = 0, ghosts_until = 0, marks = s.marks, resets = 0 }
+  for field, value in pairs(rules) do m[field] = value end
+end
+
+if not load() then create() end
+-- A recovery that begins here is told by the restore itself.
+arrive()
+
+-- Whether the push shows that this state has forgotten something.
+local function doubt()
+  if m.recovery then return '' end
+  if born ~= '' and born ~= m.born then return 'loss' end
+  if born ~= '' and seq > m.seq then return 'stale' end
+  return token and m.recoveries == 0 and 'token' or ''
+end
+
+local function remember()
+  if born ~= '' then
+    m.time = math.max(m.time, s.time)
+    m.issued = math.max(m.issued, s.issued)
+    m.called = math.min(math.max(m.called, s.called), m.issued)
+    m.generation = math.max(m.generation, s.generation)
+    if m.marks == '' then m.marks = s.marks end
+    m.remembered = 1
+  end
+  local sessions, restored = {}, 0
+  for i = 1, num() do sessions[i] = { arg(), num() } end
+  for _ = 1, num() do
+    local session, at = arg(), num()
+    call('ZREM', K.active, session)
+    call('ZADD', K.ended, 'NX', int(at), session)
+  end
+  for _, pair in ipairs(sessions) do
+    local session, expires = pair[1], pair[2]
+    if not has_ended(session) then
+      local before = expiry(session)
+      if not before or before < expires then insert(session, expires) end
+      if not before then restored = restored + 1 end
+    end
+  end
+  for _ = 1, num() do
+    local page, bits = arg(), arg()
+    local key = spent_page(page)
+    call('SET', K.scratch, bits)
+    call('BITOP', 'OR', key, key, K.scratch)
+    call('DEL', K.scratch)
+  end
+  for _ = 1, num() do
+    local page, highest, bits = arg(), num(), arg()
+    hear(page, highest, bits)
+  end
+  local last_known = sessions_known
+  if token and born == '' then last_known = m.limit or 0 end
+  -- A silence loses nothing: who is not in the store has ended.
+  if m.cause ~= 'silence' then
+    local active = call('ZCARD', K.active)
+    m.ghosts = math.max(math.max(last_known, m.ghosts + active - restored) - active, 0)
+    m.ghosts_until = m.time + m.session_idle_ms
+  end
+  for _ = 1, num() do
+    local peer = arg()
+    if not gateways()[peer] then
+      row(peer).pushed = 0
+      call('HSET', K.gateways, peer .. ':pushed', '0')
+    end
+  end
+  return restored
+end
+
+local began, restored = doubt(), 0
+if began ~= '' then begin_recovery(began) end
+if m.recovery then
+  restored = remember()
+  local mine = row(gateway)
+  if complete then
+    mine.pushed = m.recoveries
+    call('HSET', K.gateways, gateway .. ':pushed', int(m.recoveries))
+  end
+end
+return done(m.born, began, restored)
