@@ -1,4 +1,4 @@
-//! What takes long: downloads, quiet WebSockets, large bodies. Their sessions
+//! What takes long: downloads, quiet sockets, large bodies. Their sessions
 //! stay as long as they last, and every byte arrives.
 
 use std::time::Duration;
@@ -7,7 +7,6 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
-use sumun::room::ticket::SessionKey;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{Ask, BOUND, ByHand, Reply, Seen, Site, some, until};

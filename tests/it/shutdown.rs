@@ -26,6 +26,7 @@ async fn told_to_stop_it_is_not_ready_at_once_and_accepts_for_a_while() {
         .await;
     let reception = std::sync::Arc::clone(&site.running.reception);
     assert!(reception.is_ready());
+    assert!(TcpStream::connect(site.admin).await.is_ok());
     site.begin_stop();
     until("not ready", async || (!reception.is_ready()).then_some(())).await;
     site.visitor_inside().await;
@@ -252,6 +253,12 @@ async fn a_damaged_state_file_is_set_aside_and_places_are_rebuilt() {
     let mut site = plan.clone().open().await;
     let inside = site.filled_by_one().await;
     let waiting = site.visitor_in_line().await;
+    // Tokens count whole seconds: one younger than two may be the new store's.
+    let old = waiting.ticket().since + 2;
+    site.until("an age that tells", |view| {
+        view.snapshot.unix_seconds >= old
+    })
+    .await;
     site.begin_stop();
     site.ended().await;
     std::fs::write(dir.path().join("store.json"), "{ damaged").unwrap();

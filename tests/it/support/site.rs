@@ -221,11 +221,6 @@ impl Site {
         self.until("busy", View::is_busy).await;
     }
 
-    /// Waits until newcomers walk in.
-    pub(crate) async fn until_calm(&self) {
-        self.until("calm", |view| !view.is_busy()).await;
-    }
-
     /// The operator changes the settings of `main`.
     pub(crate) async fn change(&mut self, settings: &str) {
         self.plan = self.plan.clone().settings(settings);
