@@ -4,7 +4,7 @@
 use http::Method;
 use sumun::token::Token;
 
-use crate::support::{Answer, Ask, Plan, Reply, Seen, Site, Visitor, until};
+use crate::support::{Answer, Ask, ByHand, Plan, Reply, Seen, Site, Visitor, until};
 
 /// One request of each kind.
 fn every_kind() -> [(&'static str, Ask); 8] {
@@ -156,7 +156,6 @@ async fn a_navigation_with_a_ticket_keeps_its_place_and_enters_when_called() {
     assert_eq!(second.ticket().number, number);
     first.open("/done").await.must_come_from_the_origin();
     second.open_until_inside("/").await;
-    assert_eq!(second.pass().visitor, second.pass().visitor);
     second
         .send(Ask::fetch("/api"))
         .await
@@ -424,4 +423,93 @@ async fn a_session_completed_elsewhere_is_known_to_have_ended_within_a_moment() 
             .then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn half_a_minute_after_complete_a_pass_serves_nothing_any_more() {
+    let mut hand = ByHand::with("limit = 1").await;
+    hand.origin.answers(|seen| completes_at("/done", seen));
+    let mut done = hand.visitor_inside().await;
+    hand.pass_seconds(1).await;
+    done.open("/done").await.must_come_from_the_origin();
+    let mut next = hand.visitor_inside().await;
+    for seconds in [1, 24] {
+        hand.pass_seconds(seconds).await;
+        next.open("/").await.must_come_from_the_origin();
+        let answer = done.send(Ask::image("/thanks.png")).await;
+        answer.must_come_from_the_origin();
+        assert_eq!(
+            answer.our_cookies().len(),
+            0,
+            "a pass that is over is not renewed"
+        );
+    }
+    hand.pass_seconds(10).await;
+    assert_eq!(done.send(Ask::image("/thanks.png")).await.status, 503);
+    done.open("/").await.must_be_a_waiting_page();
+}
+
+#[tokio::test]
+async fn a_form_of_somebody_in_line_is_not_sent_and_keeps_the_place() {
+    let site = Site::with("limit = 1").await;
+    let _inside = site.filled_by_one().await;
+    let mut waiting = site.visitor_in_line().await;
+    let number = waiting.ticket().number;
+    let before = site.origin.seen().len();
+    let answer = waiting.send(Ask::form("/pay", "amount=1")).await;
+    answer.must_be_a_waiting_page();
+    assert_eq!(answer.data()["enter"], "/pay");
+    assert_eq!(waiting.ticket().number, number);
+    assert_eq!(site.origin.seen().len(), before);
+}
+
+#[tokio::test]
+async fn of_a_pass_and_a_ticket_the_pass_counts() {
+    let site = Site::with("limit = 1").await;
+    let inside = site.filled_by_one().await;
+    let waiting = site.visitor_in_line().await;
+    for (first, second) in [(&inside, &waiting), (&waiting, &inside)] {
+        let both = format!(
+            "sumun_main={}; __Host-sumun_main={}",
+            first.token(),
+            second.token()
+        );
+        let answer = site
+            .visitor()
+            .send(Ask::page("/").with("cookie", &both))
+            .await;
+        answer.must_come_from_the_origin();
+    }
+}
+
+#[tokio::test]
+async fn what_is_ours_never_reaches_the_origin_in_any_spelling() {
+    let site = Site::with("limit = 1").await;
+    for path in [
+        "/__sumun/v1/x",
+        "/%5f_sumun/x",
+        "/a/../__sumun/x",
+        "//__sumun/x",
+        "/__sumun",
+    ] {
+        let answer = site.visitor().send(Ask::page(path)).await;
+        assert!(!answer.is_from_origin(), "{path}");
+    }
+    assert_eq!(site.origin.seen().len(), 0);
+    site.visitor()
+        .open("/__sumunx")
+        .await
+        .must_come_from_the_origin();
+}
+
+#[tokio::test]
+async fn a_request_while_the_origin_is_gone_costs_nobody_their_session() {
+    let site = Site::with("limit = 1").await;
+    let mut visitor = site.filled_by_one().await;
+    let session = visitor.pass().session;
+    site.origin.answers(|_| Reply::page().status(503));
+    assert_eq!(visitor.open("/").await.status, 503);
+    site.origin.answers(|_| Reply::page());
+    visitor.open("/").await.must_come_from_the_origin();
+    assert_eq!(visitor.pass().session, session);
 }

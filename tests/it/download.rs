@@ -1,4 +1,4 @@
-//! What takes long: downloads, quiet WebSockets, large bodies. Their sessions
+//! What takes long: downloads, quiet sockets, large bodies. Their sessions
 //! stay as long as they last, and every byte arrives.
 
 use std::time::Duration;

@@ -26,6 +26,7 @@ async fn told_to_stop_it_is_not_ready_at_once_and_accepts_for_a_while() {
         .await;
     let reception = std::sync::Arc::clone(&site.running.reception);
     assert!(reception.is_ready());
+    assert!(TcpStream::connect(site.admin).await.is_ok());
     site.begin_stop();
     until("not ready", async || (!reception.is_ready()).then_some(())).await;
     site.visitor_inside().await;
@@ -246,12 +247,51 @@ async fn without_the_last_moment_a_session_that_comes_back_in_time_is_kept() {
 }
 
 #[tokio::test]
+#[ignore = "touch_one in store/memory/state.rs refuses a session of the lost moment once the recovery is over"]
+async fn without_the_last_moment_a_session_that_comes_back_later_is_kept() {
+    let then = tempfile::tempdir().unwrap();
+    let (site, [_, mut forgotten], _line) = last_moment_lost(then.path()).await;
+    until_recovered(&site).await;
+    let session = forgotten.pass().session;
+    forgotten.open("/").await.must_come_from_the_origin();
+    site.until("it is back", |view| view.snapshot.sessions == 2)
+        .await;
+    forgotten.open("/").await.must_come_from_the_origin();
+    assert_eq!(forgotten.pass().session, session);
+}
+
+#[tokio::test]
+async fn without_the_last_moment_a_place_shown_after_the_recovery_is_good_too() {
+    let then = tempfile::tempdir().unwrap();
+    let (site, mut inside, mut line) = last_moment_lost(then.path()).await;
+    for visitor in &mut inside {
+        visitor.open("/").await.must_come_from_the_origin();
+    }
+    until_recovered(&site).await;
+    for visitor in &mut line {
+        let number = visitor.ticket().number;
+        visitor.open("/").await.must_be_a_waiting_page();
+        assert_eq!(visitor.ticket().number, number);
+    }
+    inside[0].open("/done").await.must_come_from_the_origin();
+    site.visitor_in_line().await;
+    line[1].open("/").await.must_be_a_waiting_page();
+    line[0].open_until_inside("/").await;
+}
+
+#[tokio::test]
 async fn a_damaged_state_file_is_set_aside_and_places_are_rebuilt() {
     let dir = tempfile::tempdir().unwrap();
     let plan = Plan::event("limit = 1").state(dir.path());
     let mut site = plan.clone().open().await;
     let inside = site.filled_by_one().await;
     let waiting = site.visitor_in_line().await;
+    // Tokens count whole seconds: one younger than two may be the new store's.
+    let old = waiting.ticket().since + 2;
+    site.until("an age that tells", |view| {
+        view.snapshot.unix_seconds >= old
+    })
+    .await;
     site.begin_stop();
     site.ended().await;
     std::fs::write(dir.path().join("store.json"), "{ damaged").unwrap();

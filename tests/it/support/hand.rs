@@ -34,7 +34,7 @@ pub(crate) struct ByHand {
     controller: Controller,
     reception: Arc<Reception>,
     door: SocketAddr,
-    _drain: watch::Sender<bool>,
+    drain: watch::Sender<bool>,
 }
 
 impl ByHand {
@@ -69,7 +69,7 @@ impl ByHand {
             controller,
             reception,
             door,
-            _drain: drain,
+            drain,
         };
         hand.pass(Duration::from_secs(2)).await;
         hand
@@ -96,7 +96,7 @@ impl ByHand {
         drop(listener);
         let (drain, draining) = watch::channel(false);
         self.door = serve(&self.reception, &self.origin, draining);
-        self._drain = drain;
+        self.drain = drain;
         self
     }
 
