@@ -153,8 +153,19 @@ impl Catalog {
         }
         {
             let mut state = self.lock();
+            // A change made here while the list was on its way is newer.
+            let mine = std::mem::take(&mut state.stored);
             state.stored = stored;
             state.stored.extend(lost);
+            for (id, event) in mine {
+                let newer = state
+                    .stored
+                    .get(&id)
+                    .is_none_or(|listed| listed.version < event.version);
+                if newer {
+                    state.stored.insert(id, event);
+                }
+            }
         }
         self.settle();
         Ok(())

@@ -14,8 +14,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking and reports by printing"
+    reason = "a test fails by panicking"
 )]
 
 #[path = "simulation/dice.rs"]

@@ -12,7 +12,7 @@ use cookie::time::OffsetDateTime;
 use cookie::time::format_description::well_known::Rfc3339;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub(crate) use input::Fields;
 
@@ -27,6 +27,8 @@ pub(crate) struct Problem {
     title: &'static str,
     detail: Cow<'static, str>,
     field: Option<Cow<'static, str>>,
+    /// All faults of the input, where there may be several.
+    errors: Option<Box<Value>>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -45,6 +47,7 @@ impl Problem {
             title,
             detail: detail.into(),
             field: None,
+            errors: None,
             headers: Vec::new(),
         }
     }
@@ -84,13 +87,16 @@ impl Problem {
 
     /// As an answer.
     pub(crate) fn answer(&self) -> Response<Bytes> {
-        let document = json!({
+        let mut document = json!({
             "type": format!("urn:sumun:{}", self.word),
             "title": self.title,
             "status": self.status.as_u16(),
             "detail": self.detail,
             "field": self.field,
         });
+        if let (Some(errors), Some(members)) = (&self.errors, document.as_object_mut()) {
+            members.insert("errors".to_owned(), Value::clone(errors));
+        }
         let text = document.to_string();
         let mut answer = own(self.status, "application/problem+json", text.into());
         for (name, value) in &self.headers {
@@ -164,6 +170,8 @@ mod tests {
     #[test]
     fn moments_are_written_as_rfc_3339() {
         assert_eq!(rfc3339(1_500).as_deref(), Some("1970-01-01T00:00:01.5Z"));
+        let leap = rfc3339(1_709_210_096_789);
+        assert_eq!(leap.as_deref(), Some("2024-02-29T12:34:56.789Z"));
         assert_eq!(rfc3339(u64::MAX), None);
     }
 }

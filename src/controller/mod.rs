@@ -16,7 +16,8 @@ use crate::metrics::{self as names, Metrics};
 use crate::room::admission::{self, Measured, Plan};
 use crate::room::estimate::History;
 use crate::room::gate::{self, Load, Next, Signal};
-use crate::room::snapshot::{Report, Snapshot};
+use crate::room::snapshot::{OFFER_MS, Report, Snapshot};
+use crate::room::ticket::Number;
 use crate::store::{Ask, Fence, Reply, Shadow, Step, Stepped, Store, StoreError};
 
 /// The time between two passes, before jitter.
@@ -91,6 +92,7 @@ impl Controller {
 
     /// One pass (DESIGN §6.3).
     pub async fn pass(&mut self) {
+        let recovering = self.is_recovering();
         let ask = self.ask();
         match self.bench.store.snapshot(&self.ledger.id, &ask).await {
             Ok(Reply::Done(snapshot)) => {
@@ -103,7 +105,7 @@ impl Controller {
             }
             Err(fault) => self.failed(&fault),
         }
-        self.tell().await;
+        self.tell(recovering || self.is_recovering()).await;
     }
 
     fn recovered(&mut self) {
@@ -169,6 +171,7 @@ impl Controller {
             self.push(false).await;
             self.pushed = recovery.id;
         }
+        self.follow_reset(&snapshot);
         self.settle_rules(&snapshot).await;
         self.ledger.sessions.note_ended(&snapshot.ended);
         self.ledger
@@ -200,10 +203,13 @@ impl Controller {
             closed_per_second: rates.closed,
         };
         let plan = admission::plan(&snapshot, next.gate, &measured);
-        let view = View::new(snapshot, self.ledger.monotonic_ms(), rates, readings);
-        if view.snapshot.meta.recovery.is_none() {
-            self.step(&view, next, plan).await;
+        let (mut snapshot, taken_ms) = (snapshot, self.ledger.monotonic_ms());
+        // The first pass after a recovery only tells who was heard in its last
+        // moment: a step would call past places that the store has not back yet.
+        if snapshot.meta.recovery.is_none() && !self.is_recovering() {
+            self.step(&mut snapshot, next, plan).await;
         }
+        let view = View::new(snapshot, taken_ms, rates, readings);
         self.gauges.show(&view);
         self.ledger.publish(view);
     }
@@ -214,6 +220,17 @@ impl Controller {
             let known = &view.snapshot.meta;
             known.born != snapshot.meta.born || known.seq > snapshot.meta.seq
         })
+    }
+
+    /// A reset, made at any gateway, makes every place void.
+    fn follow_reset(&self, snapshot: &Snapshot) {
+        let is_new = self
+            .ledger
+            .view()
+            .is_some_and(|view| view.snapshot.meta.generation < snapshot.meta.generation);
+        if is_new {
+            self.ledger.heard.clear();
+        }
     }
 
     fn count_recoveries(&mut self, snapshot: &Snapshot) {
@@ -254,8 +271,11 @@ impl Controller {
         }
     }
 
-    async fn step(&mut self, view: &View, next: Next, plan: Plan) {
-        let meta = &view.snapshot.meta;
+    /// Makes the move, and notes it in the snapshot if it was made: the
+    /// request path must not wait for the next look to see a gate that opened
+    /// or a number that was called.
+    async fn step(&mut self, snapshot: &mut Snapshot, next: Next, plan: Plan) {
+        let meta = &snapshot.meta;
         let calls = plan.offers.len();
         let step = Step {
             fence: Fence {
@@ -269,7 +289,7 @@ impl Controller {
             offers: plan.offers,
             pace: plan.pace,
             show: plan.show,
-            sweep: next_of(&view.snapshot.pages, &mut self.refreshed),
+            sweep: next_of(&snapshot.pages, &mut self.refreshed),
         };
         match self.bench.store.step(&self.ledger.id, &step).await {
             Ok(Reply::Done(Stepped::Done { lapsed, expired })) => {
@@ -279,6 +299,7 @@ impl Controller {
                 if meta.gate != next.gate {
                     self.moved(next);
                 }
+                moved(snapshot, next, step);
             }
             Ok(Reply::Done(Stepped::LostRace)) => self.gauges.lost_races.increment(1),
             Ok(Reply::Recovering | Reply::Absent) => {}
@@ -331,10 +352,14 @@ impl Controller {
     }
 
     /// Tells the store who was heard from: touches each pass, beats each few
-    /// seconds.
-    async fn tell(&mut self) {
+    /// seconds, in a recovery at once: what it ends without is passed over.
+    async fn tell(&mut self, at_once: bool) {
         let now_ms = self.ledger.monotonic_ms();
-        let beat = BEAT.min(self.ledger.window() / 10);
+        let beat = if at_once {
+            Duration::ZERO
+        } else {
+            BEAT.min(self.ledger.window() / 10)
+        };
         if now_ms >= self.beaten_ms + crate::room::time::millis(beat) {
             self.beaten_ms = now_ms;
             let idle = self.ledger.settings.load().session_idle;
@@ -342,6 +367,12 @@ impl Controller {
             self.beat().await;
         }
         self.touch().await;
+    }
+
+    /// Whether the last look published was in a recovery.
+    fn is_recovering(&self) -> bool {
+        let view = self.ledger.view();
+        view.is_some_and(|view| view.snapshot.meta.recovery.is_some())
     }
 
     async fn beat(&self) {
@@ -375,6 +406,24 @@ impl Controller {
             }
         }
     }
+}
+
+/// What a step that was made changes of the look it was planned on.
+fn moved(snapshot: &mut Snapshot, next: Next, step: Step) {
+    let due = snapshot.now().plus(Duration::from_millis(OFFER_MS));
+    let standing = |number: &Number| snapshot.offers.iter().any(|(known, _)| known == number);
+    let offers: Vec<_> = step
+        .offers
+        .into_iter()
+        .filter(|number| !standing(number))
+        .map(|number| (number, due))
+        .collect();
+    snapshot.offers.extend(offers);
+    let meta = &mut snapshot.meta;
+    meta.called = meta.called.max(step.to.min(meta.issued));
+    meta.gate = next.gate;
+    meta.calm_since = next.calm_since;
+    meta.pace = step.pace;
 }
 
 /// The pages to read whole, from the watermark on, and those behind them.

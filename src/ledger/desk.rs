@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Stay;
 use crate::room::event::EventId;
-use crate::room::ticket::SessionKey;
+use crate::room::ticket::{Generation, SessionKey};
 use crate::room::time::Timestamp;
 use crate::store::{
     Answer, BATCH_MAX, Batch, Claim, Claimed, Entered, Entrant, Found, IdHash, Leave, Reply, Store,
@@ -133,6 +133,14 @@ impl Desk {
     /// [`Away`] when the store gives no answer.
     pub async fn find(&self, id: IdHash) -> Result<Found, Away> {
         patiently(|| self.store.find(&self.event, id)).await
+    }
+
+    /// Begins a new generation: every place in line is void, sessions stay.
+    ///
+    /// # Errors
+    /// [`Away`] when the store gives no answer.
+    pub async fn reset(&self) -> Result<Generation, Away> {
+        patiently(|| self.store.reset(&self.event)).await
     }
 }
 

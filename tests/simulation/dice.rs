@@ -1,5 +1,5 @@
 //! Randomness that a seed repeats on every machine and in every release of
-//! every library: SplitMix64 and the few draws that the simulation needs.
+//! every library: `SplitMix64` and the few draws that the simulation needs.
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]

@@ -224,8 +224,8 @@ impl Model {
     }
 
     /// A visitor polled and a gateway heard him.
-    pub(crate) fn polled(&mut self, number: Number, gateway: usize) {
-        let waits = self.waits(number);
+    pub(crate) fn polled(&mut self, number: Number, gateway: usize, passed_on: bool) {
+        let waits = self.waits(number) && passed_on;
         let time = self.time;
         if let Some(place) = self.line.get_mut(&number) {
             place.sure = waits;
@@ -249,7 +249,7 @@ impl Model {
         }
     }
 
-    /// A gateway died with signs of life that it had not passed on.
+    /// A gateway died, or was cut off, with signs of life not yet passed on.
     pub(crate) fn forgot(&mut self, gateway: usize) {
         for place in self.line.values_mut() {
             if place.polled.1 == Some(gateway) {
@@ -330,7 +330,7 @@ impl Model {
 
     pub(crate) fn acknowledged(&mut self, key: SessionKey, expires: Timestamp) {
         self.set_expiry(key, |session| {
-            session.acknowledged = session.acknowledged.max(expires)
+            session.acknowledged = session.acknowledged.max(expires);
         });
     }
 

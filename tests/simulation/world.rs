@@ -68,7 +68,7 @@ struct Visitor {
     voided: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Arrive(usize),
     Send(usize),
@@ -433,6 +433,14 @@ impl World {
         self.wait(index, gateway, number);
     }
 
+    /// A gateway heard a visitor. The store hears of it in time unless it is
+    /// this gateway alone that does not reach it.
+    fn polled(&mut self, number: Number, gateway: usize) {
+        let name = &self.gateways[gateway].name;
+        let cut_off = !self.door.reaches(name) && self.door.reaches("");
+        self.door.model.polled(number, gateway, !cut_off);
+    }
+
     /// Begins again at the door: the place is void or was slept away.
     fn again(&mut self, index: usize, voided: bool) {
         let visitor = &mut self.visitors[index];
@@ -448,7 +456,7 @@ impl World {
 
     fn wait(&mut self, index: usize, gateway: usize, number: Number) {
         self.gateways[gateway].hear(number);
-        self.door.model.polled(number, gateway);
+        self.polled(number, gateway);
         let gateway = &self.gateways[gateway];
         let rates = gateway.history.rates();
         let visitor = &mut self.visitors[index];
@@ -486,14 +494,14 @@ impl World {
     }
 
     fn claim(&mut self, index: usize, gateway: usize, number: Number) {
-        let visitor = &self.visitors[index];
+        let visitor = self.visitors[index].clone();
         let session = SessionKey::of_ticket(visitor.generation, number, &visitor.name);
         let claim = Claim {
             number,
             session,
             id: None,
         };
-        self.door.model.polled(number, gateway);
+        self.polled(number, gateway);
         let name = self.gateways[gateway].name.clone();
         match self.door.claim(&name, &claim) {
             Ok(_) if self.dice.chance(self.scenario.lost_replies) => {
@@ -596,8 +604,10 @@ impl World {
             }
             Fault::Silence { ms } => self.door.away_until = self.now + ms,
             Fault::Cut { gateway, ms } => {
-                let name = self.gateways[gateway % self.gateways.len()].name.clone();
+                let gateway = gateway % self.gateways.len();
+                let name = self.gateways[gateway].name.clone();
                 self.door.cut_off.insert(name, self.now + ms);
+                self.door.model.forgot(gateway);
             }
             Fault::Clock { step_ms } => {
                 self.door.skew += step_ms;
