@@ -68,7 +68,8 @@ fn load(clock: &Clock, run: &str, file: &Path) -> Result<MemoryStore, RunError> 
             error!(%fault, aside = %aside.display(), "the state file is set aside; places are rebuilt from what visitors hold");
             std::fs::rename(file, &aside)
                 .map_err(|fault| RunError::State(file.to_owned(), fault))?;
-            Ok(MemoryStore::new(clock.clone(), run))
+            MemoryStore::load(clock.clone(), run, file)
+                .map_err(|fault| RunError::State(file.to_owned(), fault))
         }
         Err(fault) => Err(RunError::State(file.to_owned(), fault)),
     }

@@ -1,16 +1,19 @@
 //! The embedded store: the whole state in this process, behind one lock.
 //!
 //! A real backend, not a stand-in: a single gateway needs no other. Its state
-//! file (`state_dir`) makes a restart an ordinary recovery.
+//! file (`state_dir`) and the journal beside it make a restart, or a crash, an
+//! ordinary recovery.
 
 mod dump;
 mod file;
+mod journal;
 pub(crate) mod state;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use journal::{Change, Journal};
 use state::{Arrival, EventState, arrived};
 
 use super::{
@@ -28,6 +31,15 @@ use crate::room::time::Timestamp;
 struct Inner {
     events: HashMap<EventId, EventState>,
     stored: BTreeMap<EventId, StoredEvent>,
+    journal: Option<Journal>,
+}
+
+impl Inner {
+    fn note(&mut self, event: &EventId, change: Change) {
+        if let Some(journal) = &mut self.journal {
+            journal.note(event, change);
+        }
+    }
 }
 
 /// The embedded store. Clones share one state.
@@ -36,6 +48,8 @@ pub struct MemoryStore {
     clock: Clock,
     run: Arc<str>,
     inner: Arc<Mutex<Inner>>,
+    /// One writing of the state at a time.
+    saving: Arc<Mutex<()>>,
 }
 
 impl MemoryStore {
@@ -47,22 +61,29 @@ impl MemoryStore {
             clock,
             run: run.into(),
             inner: Arc::default(),
+            saving: Arc::default(),
         }
     }
 
-    /// A store with what `save` wrote in an earlier life; empty when the file
-    /// does not exist.
+    /// A store with what `save` wrote in an earlier life and what was
+    /// acknowledged after that; empty when there is no file. From here on it
+    /// keeps a journal beside the file.
     ///
     /// # Errors
-    /// When the file cannot be read or is damaged.
+    /// When the file cannot be read or is damaged, or the journal cannot be
+    /// read.
     pub fn load(clock: Clock, run: &str, path: &Path) -> std::io::Result<Self> {
         let store = Self::new(clock, run);
-        if let Some((events, stored)) = file::read(path)? {
-            let mut inner = store.lock();
-            inner.events = events;
-            inner.stored = stored;
-            drop(inner);
+        let saved = file::read(path)?;
+        let (journal, changes) = Journal::open(path)?;
+        let mut inner = store.lock();
+        if let Some((events, stored)) = saved {
+            (inner.events, inner.stored) = (events, stored);
         }
+        let Inner { events, stored, .. } = &mut *inner;
+        journal::replay(changes, events, stored);
+        inner.journal = Some(journal);
+        drop(inner);
         Ok(store)
     }
 
@@ -83,11 +104,14 @@ impl MemoryStore {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> std::io::Result<()> {
-        let text = {
-            let inner = self.lock();
-            file::render(&inner.events, &inner.stored)?
+        let _one = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let (text, journal) = {
+            let mut inner = self.lock();
+            let text = file::render(&inner.events, &inner.stored)?;
+            (text, inner.journal.as_mut().map(Journal::turn))
         };
-        file::write(path, &text)
+        file::write(path, &text)?;
+        journal.map_or(Ok(()), |number| journal::forget(path, number))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -101,23 +125,50 @@ impl MemoryStore {
         event: &EventId,
         operation: impl FnOnce(&mut EventState, u64) -> T,
     ) -> Reply<T> {
+        self.noting(event, operation, |_, _| None)
+    }
+
+    /// Does it, and notes in the journal what it changed.
+    fn noting<T>(
+        &self,
+        event: &EventId,
+        operation: impl FnOnce(&mut EventState, u64) -> T,
+        change: impl FnOnce(&T, &EventState) -> Option<Change>,
+    ) -> Reply<T> {
         let raw = self.clock.unix_ms();
         let arrival = Arrival {
             raw,
             run: &self.run,
         };
         let mut inner = self.lock();
-        arrived(inner.events.get_mut(event), &arrival, |state| {
-            operation(state, raw)
+        let Inner {
+            events, journal, ..
+        } = &mut *inner;
+        arrived(events.get_mut(event), &arrival, |state| {
+            let done = operation(state, raw);
+            if let Some(journal) = journal
+                && let Some(change) = change(&done, state)
+            {
+                journal.note(event, change);
+            }
+            done
         })
     }
 
     pub(super) fn enter(&self, event: &EventId, batch: &Batch) -> Reply<Vec<Entered>> {
-        self.at(event, |state, _| state.enter(batch))
+        self.noting(
+            event,
+            |state, _| state.enter(batch),
+            |reply, _| Some(journal::entered(batch, reply)),
+        )
     }
 
     pub(super) fn claim(&self, event: &EventId, claims: &[Claim]) -> Reply<Vec<Claimed>> {
-        self.at(event, |state, _| state.claim(claims))
+        self.noting(
+            event,
+            |state, _| state.claim(claims),
+            |reply, _| Some(journal::claimed(claims, reply)),
+        )
     }
 
     pub(super) fn beat(&self, event: &EventId, pages: &[(u64, Bits)]) -> Reply<()> {
@@ -129,15 +180,27 @@ impl MemoryStore {
         event: &EventId,
         touches: &[Touch],
     ) -> Reply<Vec<Option<Timestamp>>> {
-        self.at(event, |state, _| state.touch(touches))
+        self.noting(
+            event,
+            |state, _| state.touch(touches),
+            |reply, _| Some(journal::touched(touches, reply)),
+        )
     }
 
     pub(super) fn end(&self, event: &EventId, sessions: &[SessionKey]) -> Reply<Vec<bool>> {
-        self.at(event, |state, _| state.end(sessions))
+        self.noting(
+            event,
+            |state, _| state.end(sessions),
+            |_, state| Some(journal::ended(sessions, state.meta.time)),
+        )
     }
 
     pub(super) fn leave(&self, event: &EventId, tickets: &[Leave]) -> Reply<()> {
-        self.at(event, |state, _| state.leave(tickets))
+        self.noting(
+            event,
+            |state, _| state.leave(tickets),
+            |(), _| Some(journal::left(tickets)),
+        )
     }
 
     pub(super) fn find(&self, event: &EventId, id: IdHash) -> Reply<Found> {
@@ -159,9 +222,16 @@ impl MemoryStore {
             run: &self.run,
         };
         let mut inner = self.lock();
-        let state = inner.events.entry(event.clone()).or_insert_with(|| {
+        let Inner {
+            events, journal, ..
+        } = &mut *inner;
+        let state = events.entry(event.clone()).or_insert_with(|| {
             let rules = shadow.rules.clone().unwrap_or(UNKNOWN);
-            EventState::newborn(&arrival, shadow, rules)
+            let state = EventState::newborn(&arrival, shadow, rules);
+            if let Some(journal) = journal {
+                journal.note(event, Change::Born(Box::new(state.meta.clone())));
+            }
+            state
         });
         // A recovery that begins here is told by the restore itself.
         state.arrive(&arrival);
@@ -169,11 +239,20 @@ impl MemoryStore {
     }
 
     pub(super) fn reset(&self, event: &EventId) -> Reply<Generation> {
-        self.at(event, EventState::reset)
+        let raw = self.clock.unix_ms();
+        self.noting(
+            event,
+            |state, _| state.reset(raw),
+            |generation, _| Some(Change::Reset(*generation, raw)),
+        )
     }
 
     pub(super) fn configure(&self, event: &EventId, seen: u64, rules: &Rules) -> Reply<u64> {
-        self.at(event, |state, _| state.configure(seen, rules))
+        self.noting(
+            event,
+            |state, _| state.configure(seen, rules),
+            |version, state| Some(Change::Rules(*version, state.meta.rules.clone())),
+        )
     }
 
     pub(super) fn events(&self) -> Vec<(EventId, StoredEvent)> {
@@ -199,6 +278,7 @@ impl MemoryStore {
             Some(stored) => inner.stored.insert(event.clone(), stored.clone()),
             None => inner.stored.remove(event),
         };
+        inner.note(event, Change::Stored(stored.cloned()));
         Put::Done
     }
 }
