@@ -13,4 +13,5 @@
 
 mod crowd;
 mod loss;
+mod rotation;
 mod support;

@@ -1,6 +1,7 @@
 //! The site as visitors see it: any of its gateways, as a load balancer
 //! without memory would choose; and how many are inside at once.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -29,6 +30,7 @@ pub(crate) struct Site {
     broken: AtomicU64,
     down: AtomicBool,
     admitted: Mutex<Vec<Admitted>>,
+    signers: Mutex<BTreeMap<String, String>>,
 }
 
 /// Who was let in, in this order.
@@ -49,6 +51,7 @@ impl Site {
             broken: AtomicU64::new(0),
             down: AtomicBool::new(false),
             admitted: Mutex::default(),
+            signers: Mutex::default(),
         }
     }
 
@@ -96,6 +99,16 @@ impl Site {
     /// The most who were inside at once, for certain.
     pub(crate) fn most_inside(&self) -> i64 {
         self.most_inside.load(Ordering::SeqCst)
+    }
+
+    /// A visitor's token is signed by this key.
+    pub(crate) fn signed(&self, name: &str, key: String) {
+        self.signers.lock().unwrap().insert(name.to_owned(), key);
+    }
+
+    /// Whether this key has signed what everybody holds.
+    pub(crate) fn all_signed_by(&self, key: &str) -> bool {
+        self.signers.lock().unwrap().values().all(|by| by == key)
     }
 
     /// Whether no door can answer, because the test ended the only gateway.

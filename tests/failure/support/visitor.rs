@@ -194,7 +194,7 @@ impl Visitor {
     }
 
     /// The key that signed the token in the jar.
-    pub(crate) fn signed_by(&self) -> Option<String> {
+    fn signed_by(&self) -> Option<String> {
         let head = self.jar.get("sumun_main")?.split('.').next()?.to_owned();
         let head: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(head).ok()?).ok()?;
         Some(head["kid"].as_str()?.to_owned())
@@ -249,6 +249,9 @@ impl Visitor {
             } else {
                 self.jar.insert(name.to_owned(), value.to_owned());
             }
+        }
+        if let Some(key) = self.signed_by() {
+            site.signed(&self.name, key);
         }
         Ok(answer)
     }
