@@ -182,7 +182,9 @@ pub(super) fn replay(
             }
             Change::Facts(facts) => {
                 if let Some(state) = events.get_mut(&event) {
-                    facts.iter().for_each(|fact| believe(state, fact));
+                    for fact in &facts {
+                        believe(state, fact);
+                    }
                 }
             }
         }
@@ -225,8 +227,8 @@ pub(super) fn claimed(claims: &[Claim], reply: &[Claimed]) -> Change {
 
 /// What sessions heard from come to.
 pub(super) fn touched(touches: &[Touch], reply: &[Option<Timestamp>]) -> Change {
-    let touched = touches.iter().zip(reply);
-    let inside = touched.filter_map(|(t, expires)| Some(Fact::Inside(t.session, (*expires)?)));
+    let answered = touches.iter().zip(reply);
+    let inside = answered.filter_map(|(t, expires)| Some(Fact::Inside(t.session, (*expires)?)));
     Change::Facts(inside.collect())
 }
 
