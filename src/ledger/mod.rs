@@ -175,8 +175,12 @@ impl Ledger {
     /// `None` when this second's 2,048 are used up.
     #[must_use]
     pub fn number_without_store(&self) -> Option<Number> {
-        let slot = self.view.load().as_ref().map_or(0, |v| v.snapshot.slot);
-        let present = self.unix_seconds();
+        let view = self.view.load();
+        let slot = view.as_ref().map_or(0, |v| v.snapshot.slot);
+        // After a birth or a recovery the store numbers up to two seconds
+        // ahead of the clock: who comes now comes behind those.
+        let issued = view.as_ref().map(|v| v.snapshot.meta.issued.unix_second());
+        let present = self.unix_seconds().max(issued.unwrap_or(0));
         // The upper bits hold the second that the lower ones count in. It
         // never goes back, though the estimate may when the store is seen
         // again: a number must not be given twice.
