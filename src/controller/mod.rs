@@ -18,13 +18,16 @@ use crate::room::estimate::History;
 use crate::room::gate::{self, Load, Next, Signal};
 use crate::room::snapshot::{OFFER_MS, Report, Snapshot};
 use crate::room::ticket::Number;
-use crate::store::{Ask, Fence, Reply, Shadow, Step, Stepped, Store, StoreError};
+use crate::store::{Answer, Ask, Fence, Reply, Shadow, Step, Stepped, Store, StoreError};
 
 /// The time between two passes, before jitter.
 pub const PASS: Duration = Duration::from_millis(500);
 
 /// Touches and beats go to the store at least this often.
 const BEAT: Duration = Duration::from_secs(5);
+
+/// The most pages counted anew at a first look.
+const REFRESH: usize = 16;
 
 /// The most sessions or pages in one call.
 const PART: usize = 64;
@@ -49,8 +52,9 @@ pub struct Controller {
     ledger: Arc<Ledger>,
     history: History,
     gauges: Gauges,
-    /// The recovery that this gateway has pushed its memory for.
-    pushed: u64,
+    /// The recovery that this gateway has pushed its memory for: the state's
+    /// birth, and which of its recoveries.
+    pushed: Option<(u64, u64)>,
     /// The recoveries already counted.
     recoveries: Option<u64>,
     /// Whether the settings are to be written to the store.
@@ -69,7 +73,7 @@ impl Controller {
             bench,
             ledger,
             history: History::default(),
-            pushed: 0,
+            pushed: None,
             recoveries: None,
             configure: true,
             refreshed: 0,
@@ -93,8 +97,7 @@ impl Controller {
     /// One pass (DESIGN §6.3).
     pub async fn pass(&mut self) {
         let recovering = self.is_recovering();
-        let ask = self.ask();
-        match self.bench.store.snapshot(&self.ledger.id, &ask).await {
+        match self.look().await {
             Ok(Reply::Done(snapshot)) => {
                 self.recovered();
                 self.decide(snapshot).await;
@@ -106,6 +109,24 @@ impl Controller {
             Err(fault) => self.failed(&fault),
         }
         self.tell(recovering || self.is_recovering()).await;
+    }
+
+    /// Reads the event; once more if the front of the line stands on other
+    /// pages than were asked for, as at the first look and after a recovery:
+    /// a position read off a page that is not there would be too good.
+    async fn look(&mut self) -> Answer<Snapshot> {
+        let mut ask = self.ask();
+        let first = self.bench.store.snapshot(&self.ledger.id, &ask).await?;
+        let Reply::Done(snapshot) = first else {
+            return Ok(first);
+        };
+        let (front, behind) = pages_to_read(&snapshot);
+        if front.iter().all(|page| ask.front.contains(page)) {
+            return Ok(Reply::Done(snapshot));
+        }
+        ask.front = front;
+        ask.refresh = behind.into_iter().take(REFRESH).collect();
+        self.bench.store.snapshot(&self.ledger.id, &ask).await
     }
 
     fn recovered(&mut self) {
@@ -165,11 +186,13 @@ impl Controller {
             // The next pass sees the recovery that this begins.
             return self.push(false).await;
         }
-        if let Some(recovery) = snapshot.meta.recovery
-            && self.pushed < recovery.id
-        {
+        let pushing = snapshot
+            .meta
+            .recovery
+            .map(|recovery| (snapshot.meta.born, recovery.id));
+        if pushing.is_some() && self.pushed != pushing {
             self.push(false).await;
-            self.pushed = recovery.id;
+            self.pushed = pushing;
         }
         self.follow_reset(&snapshot);
         self.settle_rules(&snapshot).await;

@@ -129,6 +129,8 @@ async fn the_slot_goes_to_the_earlier_of_two_called_tickets_while_its_offer_stan
     early.open("/").await.must_be_a_waiting_page();
     let _newcomer = hand.visitor_in_line().await;
     late.open("/done").await;
+    // One who is held asks the store once a second at most.
+    hand.pass_seconds(1).await;
     early.open("/").await.must_come_from_the_origin();
 }
 

@@ -243,7 +243,6 @@ fn a_gateway_has_the_same_slot_in_every_life_of_the_store() {
 }
 
 #[test]
-#[ignore = "open: the store cannot tell a session that was never proven from one that was used"]
 fn a_claim_whose_reply_was_lost_keeps_the_place_however_long_the_gateway_is_cut_off() {
     let mut bench = Bench::full();
     let number = bench.ticket();

@@ -117,6 +117,7 @@ impl Plan {
         let config = self.config(origin.address);
         let listeners = Listeners::open(&config).unwrap();
         let door = listeners.public_address().unwrap();
+        let admin = listeners.admin_address().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let (reload, reloads) = mpsc::channel(1);
         let (tell, told) = oneshot::channel();
@@ -137,6 +138,7 @@ impl Plan {
         Site {
             origin: origin.clone(),
             door,
+            admin,
             running,
             plan: self,
             reload,
@@ -158,6 +160,8 @@ pub(crate) struct Site {
     pub(crate) origin: Origin,
     /// The public door.
     pub(crate) door: SocketAddr,
+    /// The admin door.
+    pub(crate) admin: SocketAddr,
     pub(crate) running: Running,
     plan: Plan,
     reload: mpsc::Sender<Config>,

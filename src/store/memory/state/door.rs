@@ -117,7 +117,10 @@ impl EventState {
                 fresh: false,
             };
         }
-        if self.is_spent(claim.number) || self.ended.contains_key(&claim.session) {
+        // A session that nobody was ever heard from gave its number back: the
+        // claim's reply may have been lost.
+        let given_back = self.unproven.contains_key(&claim.session);
+        if self.ended.contains_key(&claim.session) || (self.is_spent(claim.number) && !given_back) {
             return Claimed::Spent;
         }
         if self.meta.recovery.is_some() {
@@ -148,6 +151,7 @@ impl EventState {
         let expires = Timestamp(self.meta.time.0 + UNPROVEN_MS);
         self.insert(claim.session, expires);
         self.meta.begun += 1;
+        self.unproven.insert(claim.session, self.meta.time);
         self.name(claim.id, Named::Session(claim.session));
         Claimed::Admitted {
             expires,

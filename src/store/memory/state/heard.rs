@@ -40,10 +40,14 @@ impl EventState {
         let old = meta.time.since(touch.begun)
             >= std::time::Duration::from_millis(meta.rules.session_max_ms);
         let longest = Timestamp(meta.time.0 + meta.rules.session_idle_ms).max(touch.keep);
-        match self.active.get(&touch.session) {
-            Some(expires) if old && meta.called < meta.issued => Some(*expires),
+        match self.active.get(&touch.session).copied() {
+            Some(expires) if old && meta.called < meta.issued => {
+                self.unproven.remove(&touch.session);
+                Some(expires)
+            }
             Some(expires) => {
-                let expires = longest.max(*expires);
+                let expires = longest.max(expires);
+                self.unproven.remove(&touch.session);
                 self.insert(touch.session, expires);
                 Some(expires)
             }
@@ -51,6 +55,7 @@ impl EventState {
             // An unexpired pass proves that the store once acknowledged it.
             None if touch.until > meta.time && (meta.recovery.is_some() || meta.ghosts > 0) => {
                 self.meta.ghosts = self.meta.ghosts.saturating_sub(1);
+                self.unproven.remove(&touch.session);
                 self.insert(touch.session, longest);
                 Some(longest)
             }
@@ -68,6 +73,7 @@ impl EventState {
                     self.meta.closed += 1;
                 }
                 self.ended.entry(*session).or_insert(now);
+                self.unproven.remove(session);
                 was_there
             })
             .collect()

@@ -66,6 +66,8 @@ pub(crate) struct EventState {
     pub expiries: BTreeSet<(Timestamp, SessionKey)>,
     pub offers: BTreeMap<Number, Offer>,
     pub ended: BTreeMap<SessionKey, Timestamp>,
+    /// Sessions of tickets that nobody was heard from yet, and when they began.
+    pub unproven: BTreeMap<SessionKey, Timestamp>,
     pub ids: HashMap<IdHash, Named>,
     /// How many ids there may be before the dead are dropped.
     pub ids_most: usize,
@@ -132,6 +134,7 @@ impl EventState {
             expiries: BTreeSet::new(),
             offers: BTreeMap::new(),
             ended: BTreeMap::new(),
+            unproven: BTreeMap::new(),
             ids: HashMap::new(),
             ids_most: IDS_FEW,
             density: BTreeMap::new(),
@@ -296,6 +299,7 @@ impl EventState {
         self.fresh.clear_all();
         self.spent.clear();
         self.offers.clear();
+        self.unproven.clear();
         self.density.clear();
         self.ids
             .retain(|_, named| matches!(named, Named::Session(_)));

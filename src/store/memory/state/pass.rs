@@ -2,7 +2,7 @@
 
 use super::{EventState, Offer};
 use crate::room::snapshot::{
-    FRESH_WINDOW_MS, GATEWAY_GONE_MS, GatewayRow, OFFER_MS, STEP_MS, Snapshot,
+    FLOOR_MINUTES, FRESH_WINDOW_MS, GATEWAY_GONE_MS, GatewayRow, OFFER_MS, STEP_MS, Snapshot,
 };
 use crate::room::ticket::Number;
 use crate::room::time::Timestamp;
@@ -180,6 +180,9 @@ impl EventState {
         let now = self.meta.time.0;
         let idle = self.meta.rules.session_idle_ms;
         self.ended.retain(|_, at| at.0 + idle > now);
+        // What was called so long ago may not claim again.
+        let claimable = (FLOOR_MINUTES + 1) * 60_000;
+        self.unproven.retain(|_, at| at.0 + claimable > now);
         self.gateways
             .retain(|_, row| row.seen.0 + 60 * GATEWAY_GONE_MS > now);
     }

@@ -10,7 +10,7 @@
 --        with the pages that the script needs and that were not declared
 
 local FIXED = { 'meta', 'pages', 'fresh_pages', 'spent_pages', 'active', 'offers', 'offers_due',
-  'asked', 'ended', 'density', 'gateways', 'trash', 'scratch', 'mask' }
+  'asked', 'ended', 'unproven', 'density', 'gateways', 'trash', 'scratch', 'mask' }
 local K = {}
 for i, name in ipairs(FIXED) do K[name] = KEYS[i] end
 
