@@ -6,8 +6,10 @@
 #![allow(
     missing_docs,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
-    reason = "a benchmark"
+    clippy::similar_names,
+    reason = "a benchmark that cannot run has failed"
 )]
 
 mod side;

@@ -15,6 +15,7 @@ pub mod catalog;
 pub mod clock;
 pub mod config;
 pub mod controller;
+pub mod demo;
 pub mod gateway;
 pub mod ledger;
 pub mod load;

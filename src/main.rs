@@ -3,9 +3,11 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use sumun::config::{self, Config, Faults, Log, LogFormat};
+use sumun::demo::{self, DemoError, Summary};
 use sumun::run::{self, Listeners, RunError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -31,6 +33,8 @@ struct Arguments {
 enum Command {
     /// Run the gateway (the default)
     Run(RunArguments),
+    /// Show it all in one process: a frail shop, the gateway, and a crowd
+    Demo(DemoArguments),
     /// Report all faults of the configuration at once; exit code 1 if any
     Check(CheckArguments),
     /// Print a fresh signing key, as configuration lines
@@ -59,6 +63,19 @@ struct RunArguments {
 }
 
 #[derive(Args)]
+struct DemoArguments {
+    /// How many visitors come
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(i64::from(*demo::VISITORS.start())..=i64::from(*demo::VISITORS.end())))]
+    visitors: u32,
+    /// How long they keep coming
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(demo::SECONDS))]
+    seconds: u64,
+    /// The public port; 8080 if it is free, else any
+    #[arg(long)]
+    port: Option<u16>,
+}
+
+#[derive(Args)]
 struct CheckArguments {
     /// The configuration file; ./gateway.toml, else /etc/sumun/gateway.toml
     #[arg(long)]
@@ -80,6 +97,7 @@ fn main() -> ExitCode {
     match arguments.command {
         None => serve(&arguments.run),
         Some(Command::Run(run)) => serve(&run),
+        Some(Command::Demo(demo)) => show_demo(&demo),
         Some(Command::Check(check)) => check_file(&check),
         Some(Command::Key) => print_key(),
         Some(Command::Health(health)) => ask_health(&health.admin),
@@ -156,7 +174,6 @@ fn print_key() -> ExitCode {
 fn ask_health(admin: &str) -> ExitCode {
     use std::io::{Error, ErrorKind, Read, Write};
     use std::net::{TcpStream, ToSocketAddrs};
-    use std::time::Duration;
     let limit = Duration::from_secs(3);
     let connected = admin.to_socket_addrs().and_then(|addresses| {
         let mut last = Error::from(ErrorKind::AddrNotAvailable);
@@ -233,6 +250,32 @@ fn serve(arguments: &RunArguments) -> ExitCode {
     };
     match served {
         Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => tell(&fault),
+    }
+}
+
+/// The log stays silent: the terminal belongs to the picture.
+#[expect(clippy::print_stdout, reason = "this is what was asked for")]
+fn show_demo(arguments: &DemoArguments) -> ExitCode {
+    let options = demo::Options {
+        visitors: arguments.visitors,
+        wave: Duration::from_secs(arguments.seconds),
+        port: arguments.port,
+        show: demo::Show::here(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("sumun-demo")
+        .enable_all()
+        .build();
+    let shown: Result<Summary, DemoError> = match runtime {
+        Ok(runtime) => runtime.block_on(demo::run(options, stop())),
+        Err(fault) => return tell(&fault),
+    };
+    match shown {
+        Ok(summary) => {
+            println!("{summary}");
+            ExitCode::SUCCESS
+        }
         Err(fault) => tell(&fault),
     }
 }

@@ -16,14 +16,18 @@ use crate::metrics::{self as names, Metrics};
 use crate::room::admission::{self, Measured, Plan};
 use crate::room::estimate::History;
 use crate::room::gate::{self, Load, Next, Signal};
-use crate::room::snapshot::{Report, Snapshot};
-use crate::store::{Ask, Fence, Reply, Shadow, Step, Stepped, Store, StoreError};
+use crate::room::snapshot::{OFFER_MS, Report, Snapshot};
+use crate::room::ticket::Number;
+use crate::store::{Answer, Ask, Fence, Reply, Shadow, Step, Stepped, Store, StoreError};
 
 /// The time between two passes, before jitter.
 pub const PASS: Duration = Duration::from_millis(500);
 
 /// Touches and beats go to the store at least this often.
 const BEAT: Duration = Duration::from_secs(5);
+
+/// The most pages counted anew at a first look.
+const REFRESH: usize = 16;
 
 /// The most sessions or pages in one call.
 const PART: usize = 64;
@@ -48,8 +52,9 @@ pub struct Controller {
     ledger: Arc<Ledger>,
     history: History,
     gauges: Gauges,
-    /// The recovery that this gateway has pushed its memory for.
-    pushed: u64,
+    /// The recovery that this gateway has pushed its memory for: the state's
+    /// birth, and which of its recoveries.
+    pushed: Option<(u64, u64)>,
     /// The recoveries already counted.
     recoveries: Option<u64>,
     /// Whether the settings are to be written to the store.
@@ -68,7 +73,7 @@ impl Controller {
             bench,
             ledger,
             history: History::default(),
-            pushed: 0,
+            pushed: None,
             recoveries: None,
             configure: true,
             refreshed: 0,
@@ -91,8 +96,8 @@ impl Controller {
 
     /// One pass (DESIGN §6.3).
     pub async fn pass(&mut self) {
-        let ask = self.ask();
-        match self.bench.store.snapshot(&self.ledger.id, &ask).await {
+        let recovering = self.is_recovering();
+        match self.look().await {
             Ok(Reply::Done(snapshot)) => {
                 self.recovered();
                 self.decide(snapshot).await;
@@ -103,7 +108,25 @@ impl Controller {
             }
             Err(fault) => self.failed(&fault),
         }
-        self.tell().await;
+        self.tell(recovering || self.is_recovering()).await;
+    }
+
+    /// Reads the event; once more if the front of the line stands on other
+    /// pages than were asked for, as at the first look and after a recovery:
+    /// a position read off a page that is not there would be too good.
+    async fn look(&mut self) -> Answer<Snapshot> {
+        let mut ask = self.ask();
+        let first = self.bench.store.snapshot(&self.ledger.id, &ask).await?;
+        let Reply::Done(snapshot) = first else {
+            return Ok(first);
+        };
+        let (front, behind) = pages_to_read(&snapshot);
+        if front.iter().all(|page| ask.front.contains(page)) {
+            return Ok(Reply::Done(snapshot));
+        }
+        ask.front = front;
+        ask.refresh = behind.into_iter().take(REFRESH).collect();
+        self.bench.store.snapshot(&self.ledger.id, &ask).await
     }
 
     fn recovered(&mut self) {
@@ -163,11 +186,13 @@ impl Controller {
             // The next pass sees the recovery that this begins.
             return self.push(false).await;
         }
-        if let Some(recovery) = snapshot.meta.recovery
-            && self.pushed < recovery.id
-        {
+        let pushing = snapshot
+            .meta
+            .recovery
+            .map(|recovery| (snapshot.meta.born, recovery.id));
+        if pushing.is_some() && self.pushed != pushing {
             self.push(false).await;
-            self.pushed = recovery.id;
+            self.pushed = pushing;
         }
         self.follow_reset(&snapshot);
         self.settle_rules(&snapshot).await;
@@ -201,10 +226,13 @@ impl Controller {
             closed_per_second: rates.closed,
         };
         let plan = admission::plan(&snapshot, next.gate, &measured);
-        let view = View::new(snapshot, self.ledger.monotonic_ms(), rates, readings);
-        if view.snapshot.meta.recovery.is_none() {
-            self.step(&view, next, plan).await;
+        let (mut snapshot, taken_ms) = (snapshot, self.ledger.monotonic_ms());
+        // The first pass after a recovery only tells who was heard in its last
+        // moment: a step would call past places that the store has not back yet.
+        if snapshot.meta.recovery.is_none() && !self.is_recovering() {
+            self.step(&mut snapshot, next, plan).await;
         }
+        let view = View::new(snapshot, taken_ms, rates, readings);
         self.gauges.show(&view);
         self.ledger.publish(view);
     }
@@ -266,8 +294,11 @@ impl Controller {
         }
     }
 
-    async fn step(&mut self, view: &View, next: Next, plan: Plan) {
-        let meta = &view.snapshot.meta;
+    /// Makes the move, and notes it in the snapshot if it was made: the
+    /// request path must not wait for the next look to see a gate that opened
+    /// or a number that was called.
+    async fn step(&mut self, snapshot: &mut Snapshot, next: Next, plan: Plan) {
+        let meta = &snapshot.meta;
         let calls = plan.offers.len();
         let step = Step {
             fence: Fence {
@@ -281,7 +312,7 @@ impl Controller {
             offers: plan.offers,
             pace: plan.pace,
             show: plan.show,
-            sweep: next_of(&view.snapshot.pages, &mut self.refreshed),
+            sweep: next_of(&snapshot.pages, &mut self.refreshed),
         };
         match self.bench.store.step(&self.ledger.id, &step).await {
             Ok(Reply::Done(Stepped::Done { lapsed, expired })) => {
@@ -291,6 +322,7 @@ impl Controller {
                 if meta.gate != next.gate {
                     self.moved(next);
                 }
+                moved(snapshot, next, step);
             }
             Ok(Reply::Done(Stepped::LostRace)) => self.gauges.lost_races.increment(1),
             Ok(Reply::Recovering | Reply::Absent) => {}
@@ -343,10 +375,14 @@ impl Controller {
     }
 
     /// Tells the store who was heard from: touches each pass, beats each few
-    /// seconds.
-    async fn tell(&mut self) {
+    /// seconds, in a recovery at once: what it ends without is passed over.
+    async fn tell(&mut self, at_once: bool) {
         let now_ms = self.ledger.monotonic_ms();
-        let beat = BEAT.min(self.ledger.window() / 10);
+        let beat = if at_once {
+            Duration::ZERO
+        } else {
+            BEAT.min(self.ledger.window() / 10)
+        };
         if now_ms >= self.beaten_ms + crate::room::time::millis(beat) {
             self.beaten_ms = now_ms;
             let idle = self.ledger.settings.load().session_idle;
@@ -354,6 +390,12 @@ impl Controller {
             self.beat().await;
         }
         self.touch().await;
+    }
+
+    /// Whether the last look published was in a recovery.
+    fn is_recovering(&self) -> bool {
+        let view = self.ledger.view();
+        view.is_some_and(|view| view.snapshot.meta.recovery.is_some())
     }
 
     async fn beat(&self) {
@@ -387,6 +429,24 @@ impl Controller {
             }
         }
     }
+}
+
+/// What a step that was made changes of the look it was planned on.
+fn moved(snapshot: &mut Snapshot, next: Next, step: Step) {
+    let due = snapshot.now().plus(Duration::from_millis(OFFER_MS));
+    let standing = |number: &Number| snapshot.offers.iter().any(|(known, _)| known == number);
+    let offers: Vec<_> = step
+        .offers
+        .into_iter()
+        .filter(|number| !standing(number))
+        .map(|number| (number, due))
+        .collect();
+    snapshot.offers.extend(offers);
+    let meta = &mut snapshot.meta;
+    meta.called = meta.called.max(step.to.min(meta.issued));
+    meta.gate = next.gate;
+    meta.calm_since = next.calm_since;
+    meta.pace = step.pace;
 }
 
 /// The pages to read whole, from the watermark on, and those behind them.

@@ -251,10 +251,11 @@ impl Gateway {
 
 /// Where to send a visitor who is to wait and then go to `path`.
 fn wait_url(ledger: &Ledger, path: &str) -> String {
-    url::form_urlencoded::Serializer::new("/__sumun/wait?".to_owned())
+    let query = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("event", ledger.id.as_str())
         .append_pair("return", path)
-        .finish()
+        .finish();
+    format!("/__sumun/wait?{query}")
 }
 
 /// The answer for a request that the origin did not answer.

@@ -37,6 +37,10 @@ use crate::room::time::{Timestamp, millis};
 use crate::store::{Shadow, Store};
 use desk::Desk;
 
+/// How many bits count this gateway's own numbers within a second; more than
+/// a number has room for, so that a crowd does not run into the next second.
+const COUNTER_BITS: u32 = 24;
+
 /// One event, as this gateway knows it.
 pub struct Ledger {
     /// Which event.
@@ -171,24 +175,30 @@ impl Ledger {
     /// `None` when this second's 2,048 are used up.
     #[must_use]
     pub fn number_without_store(&self) -> Option<Number> {
-        let slot = self.view.load().as_ref().map_or(0, |v| v.snapshot.slot);
-        let second = self.unix_seconds();
-        // The counter's upper bits hold the second that it counts in.
-        let counter = self
+        let view = self.view.load();
+        let slot = view.as_ref().map_or(0, |v| v.snapshot.slot);
+        // After a birth or a recovery the store numbers up to two seconds
+        // ahead of the clock: who comes now comes behind those.
+        let issued = view.as_ref().map(|v| v.snapshot.meta.issued.unix_second());
+        let present = self.unix_seconds().max(issued.unwrap_or(0));
+        // The upper bits hold the second that the lower ones count in. It
+        // never goes back, though the estimate may when the store is seen
+        // again: a number must not be given twice.
+        let next = |last: u64| {
+            if present > last >> COUNTER_BITS {
+                present << COUNTER_BITS
+            } else {
+                last + 1
+            }
+        };
+        let last = self
             .self_numbered
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| {
-                Some(if before >> 16 == second & 0xffff_ffff {
-                    before + 1
-                } else {
-                    (second & 0xffff_ffff) << 16
-                })
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                Some(next(last))
             })
             .unwrap_or_default();
-        let counter = if counter >> 16 == second & 0xffff_ffff {
-            (counter & 0xffff) + 1
-        } else {
-            0
-        };
+        let given = next(last);
+        let (second, counter) = (given >> COUNTER_BITS, given & ((1 << COUNTER_BITS) - 1));
         Number::by_gateway(second, slot, counter)
     }
 

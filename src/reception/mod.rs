@@ -44,6 +44,13 @@ const JITTER: f64 = 0.15;
 /// A visitor who is called and held is asked to come back after this.
 const HELD: Duration = Duration::from_secs(1);
 
+/// The first in line may be called at any moment, and an offer stands for
+/// five seconds: so many of them...
+const FRONT: u64 = 8;
+
+/// ...look again at least this often, spread included within the offer.
+const FRONT_POLL: Duration = Duration::from_secs(3);
+
 /// All events, and which requests they cover.
 #[derive(Default)]
 pub struct Site {
@@ -196,7 +203,12 @@ impl Reception {
         let poll_after = if called && view.store_up {
             HELD
         } else {
-            spread(estimate::poll_after(wait, first, window))
+            let usual = estimate::poll_after(wait, first, window);
+            spread(if position <= FRONT {
+                usual.min(FRONT_POLL)
+            } else {
+                usual
+            })
         };
         Line {
             ticket: Ticket {

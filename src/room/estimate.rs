@@ -227,8 +227,9 @@ impl History {
     /// The rates at present.
     #[must_use]
     pub fn rates(&self) -> Rates {
-        let fast = self.per_second(Duration::from_secs(30), |sample| sample.begun);
-        let slow = self.per_second(KEPT, |sample| sample.begun);
+        let line = self.since_nobody_waited();
+        let fast = line.per_second(Duration::from_secs(30), |sample| sample.begun);
+        let slow = line.per_second(KEPT, |sample| sample.begun);
         let (admitted, unsteady) = match (fast, slow) {
             (Some(fast), Some(slow)) if fast + slow > 0.0 => {
                 let apart = (fast - slow).abs() / (fast + slow);
@@ -241,7 +242,7 @@ impl History {
             }
             _ => (None, 0.0),
         };
-        let counted = self
+        let counted = line
             .over(Duration::from_secs(30), |sample| sample.begun)
             .map_or(0.0, |(count, _)| count);
         Rates {
@@ -255,6 +256,18 @@ impl History {
             closed: self
                 .per_second(Duration::from_secs(30), |sample| sample.closed)
                 .unwrap_or(0.0),
+        }
+    }
+
+    /// The history of the present line: who walked in before it says nothing
+    /// about how fast it moves.
+    fn since_nobody_waited(&self) -> Self {
+        let nobody = self.samples.iter().rposition(|sample| sample.waiting == 0);
+        let still_nobody = nobody.is_some_and(|at| at + 1 == self.samples.len());
+        let from = if still_nobody { 0 } else { nobody.unwrap_or(0) };
+        Self {
+            samples: self.samples.iter().skip(from).copied().collect(),
+            offered: self.offered,
         }
     }
 
@@ -347,6 +360,26 @@ mod tests {
         let wait = wait(500, &rates, None).unwrap();
         assert!((wait.seconds - 100.0).abs() < 1e-6);
         assert!(wait.low < 100.0 && wait.high > 100.0);
+    }
+
+    #[test]
+    fn a_rush_that_walked_in_promises_nothing_to_those_who_wait_after_it() {
+        let mut history = History::default();
+        for second in 0..=20 {
+            let mut meta = meta();
+            meta.time = Timestamp(second * 1000);
+            // A hundred a second walk in, then a line stands and moves by one.
+            meta.begun = if second <= 10 {
+                second * 100
+            } else {
+                990 + second
+            };
+            let waiting: &[u64] = if second > 10 { &[1, 2, 3] } else { &[] };
+            (meta.called, meta.issued) = (Number(0), Number(9));
+            history.record(&line(meta, 0, waiting));
+        }
+        let admitted = history.rates().admitted.unwrap();
+        assert!(admitted < 2.0, "{admitted}");
     }
 
     #[test]

@@ -79,6 +79,12 @@ impl Number {
         Self(((self.0 >> NUMBERS_PER_SECOND_BITS) + 1) << NUMBERS_PER_SECOND_BITS)
     }
 
+    /// The Unix second that this number belongs to.
+    #[must_use]
+    pub fn unix_second(self) -> u64 {
+        EPOCH_SECONDS + (self.0 >> NUMBERS_PER_SECOND_BITS)
+    }
+
     /// Whether a number may have been issued by `unix_seconds`; what lies
     /// beyond the horizon is absurd and restores nothing.
     #[must_use]

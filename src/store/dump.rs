@@ -26,6 +26,8 @@ pub struct Dump {
     pub offers: BTreeMap<Number, (Timestamp, bool)>,
     /// Sessions ended, and when.
     pub ended: BTreeMap<SessionKey, Timestamp>,
+    /// Sessions of tickets that nobody was heard from yet, and when they began.
+    pub unproven: BTreeMap<SessionKey, Timestamp>,
     /// What ids stand for, living or not.
     pub ids: BTreeMap<IdHash, Named>,
     /// The density table.

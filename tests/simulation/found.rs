@@ -241,3 +241,18 @@ fn a_gateway_has_the_same_slot_in_every_life_of_the_store() {
     };
     assert_eq!(slots(["b", "c", "d"]), slots(["d", "b", "c"]));
 }
+
+#[test]
+fn a_claim_whose_reply_was_lost_keeps_the_place_however_long_the_gateway_is_cut_off() {
+    let mut bench = Bench::full();
+    let number = bench.ticket();
+    bench.step_to(number.next(), &bench.snapshot());
+    let rules = Rules {
+        limit: Some(1),
+        ..rules()
+    };
+    at_once(bench.store.configure(&bench.event, 0, &rules));
+    assert!(matches!(bench.claim(number), Claimed::Admitted { .. }));
+    bench.pass(Duration::from_secs(31));
+    assert_ne!(bench.claim(number), Claimed::Spent);
+}

@@ -1,5 +1,6 @@
 //! One store with a clock in the test's hand, and the verbs of the scenarios.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,9 +179,9 @@ impl World {
         for _ in 0..seconds {
             self.pass(1_000).await;
             let reply = self.look().await;
-            said += &format!("{reply:?}\n");
+            writeln!(said, "{reply:?}").unwrap();
             if matches!(reply, Reply::Done(_)) {
-                said += &format!("{:?}\n", self.step(|_| {}).await);
+                writeln!(said, "{:?}", self.step(|_| {}).await).unwrap();
             }
         }
         said

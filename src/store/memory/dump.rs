@@ -36,6 +36,7 @@ fn of(state: &EventState) -> Dump {
             .map(|(number, offer)| (*number, (offer.due, offer.asked)))
             .collect(),
         ended: state.ended.clone(),
+        unproven: state.unproven.clone(),
         ids: state.ids.iter().map(|(id, of)| (*id, named(of))).collect(),
         density: state.density.clone(),
         gateways: state

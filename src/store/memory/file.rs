@@ -35,6 +35,7 @@ struct SavedEvent {
     active: Vec<(SessionKey, Timestamp)>,
     offers: Vec<(Number, Offer)>,
     ended: Vec<(SessionKey, Timestamp)>,
+    unproven: Vec<(SessionKey, Timestamp)>,
     ids: Vec<(IdHash, Named)>,
     density: Vec<(u64, [u16; 8])>,
     gateways: BTreeMap<String, Row>,
@@ -159,6 +160,7 @@ impl SavedEvent {
             active: state.active.iter().map(|(key, at)| (*key, *at)).collect(),
             offers: state.offers.iter().map(|(n, offer)| (*n, *offer)).collect(),
             ended: state.ended.iter().map(|(key, at)| (*key, *at)).collect(),
+            unproven: state.unproven.iter().map(|(key, at)| (*key, *at)).collect(),
             ids: state.ids.iter().map(|(id, named)| (*id, *named)).collect(),
             density: state
                 .density
@@ -183,6 +185,7 @@ impl SavedEvent {
             active: self.active.into_iter().collect(),
             offers: self.offers.into_iter().collect(),
             ended: self.ended.into_iter().collect(),
+            unproven: self.unproven.into_iter().collect(),
             ids_most: self.ids.len().max(IDS_FEW),
             ids: self.ids.into_iter().collect(),
             density: self.density.into_iter().collect(),

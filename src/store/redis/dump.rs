@@ -44,6 +44,7 @@ impl RedisStore {
             active: self.sessions(&keys.key("active")).await?,
             offers: self.offers(&keys).await?,
             ended: self.sessions(&keys.key("ended")).await?,
+            unproven: self.sessions(&keys.key("unproven")).await?,
             ids: self.ids(&keys, &life).await?,
             density: self
                 .read("HGETALL", &keys.key("density"), &[])

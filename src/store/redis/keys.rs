@@ -8,7 +8,7 @@ use crate::store::IdHash;
 
 /// The fixed keys of an event, in the order in which the scripts take them
 /// (`FIXED` in `prelude.lua`).
-pub(super) const FIXED: [&str; 14] = [
+pub(super) const FIXED: [&str; 15] = [
     "meta",
     "pages",
     "fresh_pages",
@@ -18,6 +18,7 @@ pub(super) const FIXED: [&str; 14] = [
     "offers_due",
     "asked",
     "ended",
+    "unproven",
     "density",
     "gateways",
     "trash",

@@ -229,7 +229,7 @@ async fn the_density_table_counts_the_living(mut world: World) {
 
 async fn gateways_get_slots_and_see_each_others_reports(mut world: World) {
     world.open(&rules(1)).await;
-    assert_eq!(world.snapshot().await.slot, 0);
+    let first = world.snapshot().await.slot;
     let mut ask = Ask {
         gateway: "g:2".to_owned(),
         ..Ask::default()
@@ -237,15 +237,15 @@ async fn gateways_get_slots_and_see_each_others_reports(mut world: World) {
     ask.report.config.push_str("hash \"with\" marks");
     ask.report.load.latency = vec![0, 7];
     let reply = world.store.snapshot(&world.event, &ask).await.unwrap();
-    assert_eq!(reply.done().unwrap().slot, 1);
+    assert_ne!(reply.done().unwrap().slot, first);
     let seen = world.snapshot().await;
     let other = seen
         .gateways
         .iter()
         .find(|row| row.gateway == "g:2")
         .unwrap();
-    assert_eq!((other.slot, &other.report), (1, &ask.report));
-    assert_eq!(seen.slot, 0);
+    assert_eq!(other.report, ask.report);
+    assert_eq!(seen.slot, first, "a slot stays");
     world.live(600_000).await;
     world.step(|_| {}).await;
     let left: Vec<String> = world

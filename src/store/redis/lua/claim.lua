@@ -11,7 +11,10 @@ if met then return met end
 local function claim(number, session, id)
   local expires = expiry(session)
   if expires then return 'old ' .. int(expires) end
-  if is_spent(number) or has_ended(session) then return 'spent' end
+  -- A session that nobody was ever heard from gave its number back: the claim's
+  -- reply may have been lost.
+  local given_back = call('ZSCORE', K.unproven, session)
+  if has_ended(session) or is_spent(number) and not given_back then return 'spent' end
   if m.recovery then return 'held' end
   if not by_order() then
     if number >= m.called then return 'not yet' end
@@ -30,6 +33,7 @@ local function claim(number, session, id)
   spend(number)
   insert(session, m.time + UNPROVEN)
   m.begun = m.begun + 1
+  call('ZADD', K.unproven, int(m.time), session)
   name_session(id, session)
   return 'new ' .. int(m.time + UNPROVEN)
 end

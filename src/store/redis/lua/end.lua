@@ -13,5 +13,6 @@ for i = 1, num() do
   answers[i] = call('ZREM', K.active, session)
   m.closed = m.closed + answers[i]
   call('ZADD', K.ended, 'NX', int(m.time), session)
+  call('ZREM', K.unproven, session)
 end
 return done(answers)

@@ -10,7 +10,7 @@
 --        with the pages that the script needs and that were not declared
 
 local FIXED = { 'meta', 'pages', 'fresh_pages', 'spent_pages', 'active', 'offers', 'offers_due',
-  'asked', 'ended', 'density', 'gateways', 'trash', 'scratch', 'mask' }
+  'asked', 'ended', 'unproven', 'density', 'gateways', 'trash', 'scratch', 'mask' }
 local K = {}
 for i, name in ipairs(FIXED) do K[name] = KEYS[i] end
 
@@ -163,9 +163,12 @@ local function row(name)
   local all = gateways()
   local mine = all[name]
   if not mine then
-    local taken, slot = {}, 0
+    -- From the name, so that a gateway has the same slot in every life of the
+    -- store: one that still numbers with its old slot must meet no other there.
+    local taken, slot, tried = {}, 0, 1
     for _, other in pairs(all) do taken[other.slot] = true end
-    while taken[slot] and slot < 255 do slot = slot + 1 end
+    for i = 1, #name do slot = (slot * 31 + string.byte(name, i)) % 256 end
+    while taken[slot] and tried < 256 do slot, tried = (slot + 1) % 256, tried + 1 end
     mine = { slot = slot, pushed = m.recoveries, report = '' }
     all[name] = mine
     call('HSET', K.gateways, name .. ':slot', int(slot), name .. ':pushed', int(m.recoveries))

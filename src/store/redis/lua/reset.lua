@@ -20,5 +20,6 @@ m.called = m.issued
 m.marks = '0:' .. int(m.called)
 m.pace, m.settled, m.shown, m.show = nil, 0, 0, 1
 m.resets = m.resets + 1
-call('DEL', K.pages, K.fresh_pages, K.spent_pages, K.offers, K.offers_due, K.asked, K.density)
+call('DEL', K.pages, K.fresh_pages, K.spent_pages, K.offers, K.offers_due, K.asked, K.unproven,
+  K.density)
 return done(int(m.generation))

@@ -28,7 +28,7 @@ local function create()
   abandon(call('ZRANGE', K.fresh_pages, 0, -1))
   abandon(call('SMEMBERS', K.spent_pages))
   call('DEL', K.pages, K.fresh_pages, K.spent_pages, K.active, K.offers, K.offers_due, K.asked,
-    K.ended, K.density, K.gateways)
+    K.ended, K.unproven, K.density, K.gateways)
   -- Who remembers the running time carries it on: passes must not die of an
   -- outage that ends in an empty store.
   local time = born == '' and raw or s.time

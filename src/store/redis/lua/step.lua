@@ -93,6 +93,8 @@ for _, page in ipairs(sweep) do
   if live_gone and fresh_gone then call('HDEL', K.density, page) end
 end
 call('ZREMRANGEBYSCORE', K.ended, '-inf', int(now - m.session_idle_ms))
+-- What was called so long ago may not claim again.
+call('ZREMRANGEBYSCORE', K.unproven, '-inf', int(now - (FLOOR_MINUTES + 1) * 60000))
 for name, other in pairs(gateways()) do
   if other.seen + 60 * GONE <= now then
     call('HDEL', K.gateways, name .. ':slot', name .. ':seen', name .. ':report',

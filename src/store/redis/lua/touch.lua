@@ -13,8 +13,12 @@ local function touch(session, begun, till, keep)
   local longest = math.max(m.time + m.session_idle_ms, keep)
   local expires = expiry(session)
   if expires then
-    if old and m.called < m.issued then return int(expires) end
+    if old and m.called < m.issued then
+      call('ZREM', K.unproven, session)
+      return int(expires)
+    end
     expires = math.max(longest, expires)
+    call('ZREM', K.unproven, session)
     insert(session, expires)
     return int(expires)
   end
@@ -22,6 +26,7 @@ local function touch(session, begun, till, keep)
   -- An unexpired pass proves that the store once acknowledged it.
   if till > m.time and (m.recovery or m.ghosts > 0) then
     m.ghosts = math.max(m.ghosts - 1, 0)
+    call('ZREM', K.unproven, session)
     insert(session, longest)
     return int(longest)
   end

@@ -1,0 +1,81 @@
+//! Who was heard from: living tickets, living sessions, and sessions that end.
+
+use super::EventState;
+use crate::room::pages::Bits;
+use crate::room::ticket::{Number, SessionKey};
+use crate::room::time::Timestamp;
+use crate::store::Touch;
+
+impl EventState {
+    pub(crate) fn beat(&mut self, pages: &[(u64, Bits)], raw: u64) {
+        for (page, bits) in pages {
+            self.hear(*page, bits, raw);
+        }
+    }
+
+    /// Living tickets of a page. One beyond `issued` was numbered by a
+    /// gateway, or by a store that has forgotten it: numbering goes on in the
+    /// second after, for others of that second may still be unheard.
+    pub(super) fn hear(&mut self, page: u64, bits: &Bits, raw: u64) {
+        let Some(highest) = bits.ones(0).last() else {
+            return;
+        };
+        let highest = Number::at(page, highest);
+        if !highest.is_plausible(raw / 1000) {
+            return;
+        }
+        if highest >= self.meta.issued {
+            self.meta.issued = highest.next_second();
+        }
+        self.live.or(page, bits, self.meta.window);
+    }
+
+    pub(crate) fn touch(&mut self, touches: &[Touch]) -> Vec<Option<Timestamp>> {
+        self.purge();
+        touches.iter().map(|touch| self.touch_one(*touch)).collect()
+    }
+
+    pub(super) fn touch_one(&mut self, touch: Touch) -> Option<Timestamp> {
+        let meta = &self.meta;
+        let old = meta.time.since(touch.begun)
+            >= std::time::Duration::from_millis(meta.rules.session_max_ms);
+        let longest = Timestamp(meta.time.0 + meta.rules.session_idle_ms).max(touch.keep);
+        match self.active.get(&touch.session).copied() {
+            Some(expires) if old && meta.called < meta.issued => {
+                self.unproven.remove(&touch.session);
+                Some(expires)
+            }
+            Some(expires) => {
+                let expires = longest.max(expires);
+                self.unproven.remove(&touch.session);
+                self.insert(touch.session, expires);
+                Some(expires)
+            }
+            None if self.ended.contains_key(&touch.session) => None,
+            // An unexpired pass proves that the store once acknowledged it.
+            None if touch.until > meta.time && (meta.recovery.is_some() || meta.ghosts > 0) => {
+                self.meta.ghosts = self.meta.ghosts.saturating_sub(1);
+                self.unproven.remove(&touch.session);
+                self.insert(touch.session, longest);
+                Some(longest)
+            }
+            None => None,
+        }
+    }
+
+    pub(crate) fn end(&mut self, sessions: &[SessionKey]) -> Vec<bool> {
+        let now = self.meta.time;
+        sessions
+            .iter()
+            .map(|session| {
+                let was_there = self.remove(*session);
+                if was_there {
+                    self.meta.closed += 1;
+                }
+                self.ended.entry(*session).or_insert(now);
+                self.unproven.remove(session);
+                was_there
+            })
+            .collect()
+    }
+}

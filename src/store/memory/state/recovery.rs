@@ -1,0 +1,171 @@
+//! Losing and healing: when a recovery begins, what gateways bring back, and
+//! when it is over (DESIGN §6.6).
+
+use super::{Arrival, EventState};
+use crate::room::snapshot::{
+    Cause, GATEWAY_GONE_MS, OFFER_MS, RECOVERY_GRACE_MS, RECOVERY_MIN_MS, Recovery,
+};
+use crate::room::ticket::Number;
+use crate::room::time::Timestamp;
+use crate::store::{Restored, Shadow};
+
+impl EventState {
+    /// Another process took this state over from its own file, a second old
+    /// at most: a recovery that needs nobody's memory but this.
+    pub(crate) fn resume(&mut self, arrival: &Arrival<'_>) {
+        arrival.run.clone_into(&mut self.meta.run);
+        self.meta.raw = arrival.raw;
+        self.begin_recovery(Cause::Run, arrival.raw);
+        if let Some(recovery) = &mut self.meta.recovery {
+            recovery.remembered = true;
+        }
+    }
+
+    pub(super) fn begin_recovery(&mut self, cause: Cause, raw: u64) {
+        let meta = &mut self.meta;
+        let now = meta.time.0;
+        // A silence leaves the store's own memory whole: live gateways are
+        // back within moments, and nothing else needs waiting for.
+        let wait = if cause == Cause::Silence {
+            0
+        } else {
+            meta.rules.window_ms
+        };
+        // This state was born without memory, with everybody called whoever
+        // had waited before: they are still to be called, in their order.
+        if meta.recoveries == 0 && matches!(cause, Cause::Loss | Cause::Token) {
+            meta.called = Number(0);
+            meta.marks.clear();
+        }
+        meta.recoveries += 1;
+        meta.recovery = Some(Recovery {
+            id: meta.recoveries,
+            cause,
+            until: Timestamp(now + RECOVERY_MIN_MS),
+            deadline: Timestamp(now + wait + RECOVERY_GRACE_MS),
+            remembered: cause == Cause::Silence,
+        });
+        meta.issued = meta.issued.max(Number::restart(raw / 1000));
+    }
+
+    /// Over when every gateway that was last seen has pushed, or at the deadline.
+    pub(super) fn end_recovery(&mut self) {
+        let Some(recovery) = self.meta.recovery else {
+            return;
+        };
+        let now = self.meta.time;
+        let pushed = self.gateways.values().all(|row| {
+            row.pushed >= recovery.id || row.seen.0 + GATEWAY_GONE_MS < recovery.until.0
+        });
+        let answered = recovery.remembered && pushed && now >= recovery.until;
+        if answered || now >= recovery.deadline {
+            let meta = &mut self.meta;
+            meta.recovery = None;
+            // What was heard during the recovery gets a whole window.
+            meta.window_since = now;
+            meta.fresh_since = now;
+            meta.ghosts_until = Timestamp(now.0 + meta.rules.session_idle_ms);
+            for offer in self.offers.values_mut() {
+                offer.due = Timestamp(now.0 + OFFER_MS);
+            }
+        }
+    }
+
+    /// Takes in what a gateway remembers (DESIGN §6.6).
+    pub(crate) fn restore(&mut self, shadow: &Shadow, raw: u64) -> Restored {
+        let began = self.doubt(shadow);
+        if let Some(cause) = began {
+            self.begin_recovery(cause, raw);
+        }
+        let mut restored = 0;
+        if self.meta.recovery.is_some() {
+            restored = self.remember(shadow, raw);
+            let id = self.meta.recoveries;
+            let row = self.row(&shadow.gateway);
+            if shadow.complete {
+                row.pushed = id;
+            }
+        }
+        Restored {
+            born: self.meta.born,
+            began,
+            sessions: restored,
+        }
+    }
+
+    /// Whether a push shows that this state has forgotten something.
+    pub(super) fn doubt(&self, shadow: &Shadow) -> Option<Cause> {
+        if self.meta.recovery.is_some() {
+            return None;
+        }
+        if shadow.born.is_some_and(|born| born != self.meta.born) {
+            return Some(Cause::Loss);
+        }
+        if shadow.born.is_some() && shadow.seq > self.meta.seq {
+            return Some(Cause::Stale);
+        }
+        (shadow.token && self.meta.recoveries == 0).then_some(Cause::Token)
+    }
+
+    pub(super) fn remember(&mut self, shadow: &Shadow, raw: u64) -> u64 {
+        let meta = &mut self.meta;
+        if shadow.born.is_some() {
+            meta.time = meta.time.max(shadow.time);
+            meta.issued = meta.issued.max(shadow.issued);
+            meta.called = meta.called.max(shadow.called).min(meta.issued);
+            meta.generation = meta.generation.max(shadow.generation);
+            if meta.marks.is_empty() {
+                meta.marks.clone_from(&shadow.marks);
+            }
+            if let Some(recovery) = &mut meta.recovery {
+                recovery.remembered = true;
+            }
+        }
+        for (session, at) in &shadow.ended {
+            self.remove(*session);
+            self.ended.entry(*session).or_insert(*at);
+        }
+        let mut restored = 0;
+        for (session, expires) in &shadow.sessions {
+            if self.ended.contains_key(session) {
+                continue;
+            }
+            match self.active.get(session) {
+                Some(known) if known >= expires => {}
+                Some(_) => self.insert(*session, *expires),
+                None => {
+                    self.insert(*session, *expires);
+                    restored += 1;
+                }
+            }
+        }
+        for (page, bits) in &shadow.spent {
+            self.spent.entry(*page).or_default().or(bits);
+        }
+        for (page, bits) in &shadow.live {
+            self.hear(*page, bits, raw);
+        }
+        let known = if shadow.token && shadow.born.is_none() {
+            self.meta.rules.limit.unwrap_or(0)
+        } else {
+            shadow.sessions_known
+        };
+        // A silence loses nothing: who is not in the store has ended.
+        let lossy = self
+            .meta
+            .recovery
+            .is_some_and(|recovery| recovery.cause != Cause::Silence);
+        if lossy {
+            let active = self.active.len() as u64;
+            let total = known.max(self.meta.ghosts + active - restored);
+            self.meta.ghosts = total.saturating_sub(active);
+            self.meta.ghosts_until = Timestamp(self.meta.time.0 + self.meta.rules.session_idle_ms);
+        }
+        for peer in &shadow.peers {
+            if !self.gateways.contains_key(peer) {
+                self.row(peer).pushed = 0;
+            }
+        }
+        restored
+    }
+}

@@ -1,0 +1,16 @@
+//! What breaks, breaks here: real gateways, a real redis-server, a network
+//! that stalls and is cut, processes that are killed, and a crowd of visitors
+//! who must neither lose their places nor be let in too many at once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking and says why"
+)]
+
+mod crowd;
+mod loss;
+mod support;

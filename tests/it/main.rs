@@ -1,0 +1,19 @@
+//! The whole server over real sockets: a configuration, an origin that
+//! records what reached it, and visitors with cookie jars of their own. What
+//! is asserted is what a visitor or the origin sees.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+mod clients;
+mod cookies;
+mod download;
+mod gate;
+mod shutdown;
+mod waiting;

@@ -1,0 +1,382 @@
+//! A visitor: a small HTTP client with a cookie jar of its own.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use sumun::token::{Pass, Ticket, Token, Verdict};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use super::site::ring;
+use super::{BOUND, until};
+
+/// A request, before it has a visitor's cookies.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    method: Method,
+    path: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Ask {
+    fn new(method: Method, path: &str, headers: &[(&str, &str)]) -> Self {
+        let mut ask = Self {
+            method,
+            path: path.to_owned(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        };
+        for (name, value) in headers {
+            ask = ask.with(name, value);
+        }
+        ask
+    }
+
+    /// A person opens a page.
+    pub(crate) fn page(path: &str) -> Self {
+        let headers = [
+            ("sec-fetch-dest", "document"),
+            ("sec-fetch-mode", "navigate"),
+            ("accept", "text/html,*/*;q=0.8"),
+        ];
+        Self::new(Method::GET, path, &headers)
+    }
+
+    /// A person sends a form.
+    pub(crate) fn form(path: &str, body: &str) -> Self {
+        Self {
+            method: Method::POST,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            ..Self::page(path)
+        }
+        .with("content-type", "application/x-www-form-urlencoded")
+    }
+
+    /// A page's script asks.
+    pub(crate) fn fetch(path: &str) -> Self {
+        let headers = [
+            ("sec-fetch-dest", "empty"),
+            ("sec-fetch-mode", "cors"),
+            ("accept", "application/json"),
+        ];
+        Self::new(Method::GET, path, &headers)
+    }
+
+    /// A page's image.
+    pub(crate) fn image(path: &str) -> Self {
+        let headers = [("sec-fetch-dest", "image"), ("accept", "image/*")];
+        Self::new(Method::GET, path, &headers)
+    }
+
+    /// A browser asks whether a script of another origin may.
+    pub(crate) fn preflight(path: &str) -> Self {
+        let headers = [
+            ("access-control-request-method", "PUT"),
+            ("origin", "https://elsewhere.example"),
+        ];
+        Self::new(Method::OPTIONS, path, &headers)
+    }
+
+    /// A browser fetches ahead.
+    pub(crate) fn prefetch(path: &str) -> Self {
+        Self::page(path).with("sec-purpose", "prefetch")
+    }
+
+    /// A search engine looks.
+    pub(crate) fn crawler(path: &str) -> Self {
+        Self::page(path).with("user-agent", "Mozilla/5.0 (compatible; Yeti/1.1)")
+    }
+
+    /// A WebSocket is asked for.
+    pub(crate) fn upgrade(path: &str) -> Self {
+        let headers = [
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        Self::new(Method::GET, path, &headers)
+    }
+
+    pub(crate) fn method(mut self, method: Method) -> Self {
+        self.method = method;
+        self
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        self.headers
+            .append(name, HeaderValue::from_str(value).unwrap());
+        self
+    }
+}
+
+/// What a visitor got.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Whether the origin gave it.
+    pub(crate) fn is_from_origin(&self) -> bool {
+        self.headers.contains_key("x-origin")
+    }
+
+    /// Whether it is a waiting page.
+    pub(crate) fn is_waiting_page(&self) -> bool {
+        self.header("sumun-status") == Some("wait") && self.text().contains("id=\"data\"")
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// What a waiting page tells its script.
+    pub(crate) fn data(&self) -> Value {
+        let text = self.text();
+        let (_, rest) = text
+            .split_once("<script type=\"application/json\" id=\"data\">")
+            .unwrap_or_else(|| panic!("no waiting page: {} {text}", self.status));
+        serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap()
+    }
+
+    /// The place in line that a waiting page shows.
+    pub(crate) fn position(&self) -> u64 {
+        self.data()["info"]["rank"].as_u64().expect("no position")
+    }
+
+    /// Every `Set-Cookie` of ours.
+    pub(crate) fn our_cookies(&self) -> Vec<String> {
+        self.headers
+            .get_all(header::SET_COOKIE)
+            .iter()
+            .map(|value| value.to_str().unwrap().to_owned())
+            .filter(|value| value.starts_with("sumun_") || value.starts_with("__Host-sumun_"))
+            .collect()
+    }
+
+    #[track_caller]
+    pub(crate) fn must_come_from_the_origin(&self) -> &Self {
+        assert!(self.is_from_origin(), "{} {}", self.status, self.text());
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn must_be_a_waiting_page(&self) -> &Self {
+        assert!(self.is_waiting_page(), "{self:?}");
+        self
+    }
+}
+
+/// Somebody with a browser.
+#[derive(Clone, Debug)]
+pub(crate) struct Visitor {
+    door: SocketAddr,
+    host: String,
+    headers: HeaderMap,
+    /// The jar; only names and values.
+    pub(crate) cookies: BTreeMap<String, String>,
+}
+
+impl Visitor {
+    pub(crate) fn at(door: SocketAddr) -> Self {
+        Self {
+            door,
+            host: "shop.example".to_owned(),
+            headers: HeaderMap::new(),
+            cookies: BTreeMap::new(),
+        }
+    }
+
+    /// The same person at another door.
+    pub(crate) fn moved_to(&self, door: SocketAddr) -> Self {
+        Self {
+            door,
+            ..self.clone()
+        }
+    }
+
+    /// Asks for this host.
+    pub(crate) fn host(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.host);
+        self
+    }
+
+    /// Sends this with each request.
+    pub(crate) fn always(mut self, name: &'static str, value: &str) -> Self {
+        self.headers
+            .insert(name, HeaderValue::from_str(value).unwrap());
+        self
+    }
+
+    /// Holds this cookie.
+    pub(crate) fn holding(mut self, name: &str, value: &str) -> Self {
+        self.cookies.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Opens a page.
+    pub(crate) async fn open(&mut self, path: &str) -> Answer {
+        self.send(Ask::page(path)).await
+    }
+
+    /// Opens a page again and again until the origin answers.
+    pub(crate) async fn open_until_inside(&mut self, path: &str) -> Answer {
+        until("getting in", async || {
+            let answer = self.open(path).await;
+            answer.is_from_origin().then_some(answer)
+        })
+        .await
+    }
+
+    /// Sends a request and keeps the cookies of its answer.
+    pub(crate) async fn send(&mut self, ask: Ask) -> Answer {
+        let response = self.begin(ask).await;
+        let (parts, body) = response.into_parts();
+        let body = tokio::time::timeout(BOUND, body.collect()).await;
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: body.expect("no end").expect("cut off").to_bytes(),
+        }
+    }
+
+    /// Sends a request and leaves the body of its answer to be read.
+    pub(crate) async fn begin(&mut self, ask: Ask) -> http::Response<Incoming> {
+        let (line, connection) = self.connect().await;
+        tokio::spawn(connection);
+        self.begin_on(line, ask).await
+    }
+
+    async fn connect(&self) -> (Line, impl Future<Output = ()> + Send + use<>) {
+        let stream = TcpStream::connect(self.door).await.expect("no door");
+        let (line, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        (line, async {
+            let _closed = connection.await;
+        })
+    }
+
+    async fn begin_on(&mut self, mut line: Line, ask: Ask) -> http::Response<Incoming> {
+        let mut request = Request::new(Full::new(ask.body));
+        *request.method_mut() = ask.method;
+        *request.uri_mut() = ask.path.parse().unwrap();
+        *request.headers_mut() = ask.headers;
+        let headers = request.headers_mut();
+        headers.extend(self.headers.clone());
+        if !headers.contains_key(header::HOST) {
+            headers.insert(header::HOST, self.host.parse().unwrap());
+        }
+        if let Some(held) = self.held() {
+            headers.insert(header::COOKIE, held);
+        }
+        let response = tokio::time::timeout(BOUND, line.send_request(request))
+            .await
+            .expect("no answer in time")
+            .expect("no answer");
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            self.keep(response.headers());
+        }
+        response
+    }
+
+    fn keep(&mut self, headers: &HeaderMap) {
+        for cookie in headers.get_all(header::SET_COOKIE) {
+            let cookie = cookie.to_str().unwrap();
+            let (pair, attributes) = cookie.split_once(';').unwrap_or((cookie, ""));
+            let (name, value) = pair.split_once('=').unwrap();
+            if attributes.to_ascii_lowercase().contains("max-age=0") {
+                self.cookies.remove(name);
+            } else {
+                self.cookies.insert(name.to_owned(), value.to_owned());
+            }
+        }
+    }
+
+    /// Opens a WebSocket.
+    pub(crate) async fn socket(&self, path: &str) -> WebSocketStream<TcpStream> {
+        let url = format!("ws://{}{path}", self.host);
+        let mut request = url.into_client_request().unwrap();
+        if let Some(held) = self.held() {
+            request.headers_mut().insert(header::COOKIE, held);
+        }
+        let stream = TcpStream::connect(self.door).await.expect("no door");
+        let opened = tokio_tungstenite::client_async(request, stream).await;
+        opened.expect("no socket").0
+    }
+
+    /// The cookies, as a browser sends them.
+    fn held(&self) -> Option<HeaderValue> {
+        let pairs = self.cookies.iter();
+        let pairs: Vec<String> = pairs.map(|(n, v)| format!("{n}={v}")).collect();
+        (!pairs.is_empty()).then(|| pairs.join("; ").parse().unwrap())
+    }
+
+    /// What the token in our cookie claims, whoever signed it.
+    pub(crate) fn claims(&self) -> Value {
+        let claims = self.token().split('.').nth(1).expect("no token");
+        let claims = URL_SAFE_NO_PAD.decode(claims).expect("no token");
+        serde_json::from_slice(&claims).expect("no claims")
+    }
+
+    /// The token in our cookie of the event `main`.
+    pub(crate) fn token(&self) -> &str {
+        let ours = ["sumun_main", "__Host-sumun_main"];
+        ours.iter()
+            .find_map(|name| self.cookies.get(*name))
+            .unwrap_or_else(|| panic!("holds nothing: {:?}", self.cookies))
+    }
+
+    fn read(&self) -> Token {
+        match ring(&["a", "b"]).verify(self.token()) {
+            Verdict::Good(token) => token,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The ticket in the cookie.
+    pub(crate) fn ticket(&self) -> Ticket {
+        match self.read() {
+            Token::Ticket(ticket) => ticket,
+            other => panic!("no ticket: {other:?}"),
+        }
+    }
+
+    /// The pass in the cookie.
+    pub(crate) fn pass(&self) -> Pass {
+        match self.read() {
+            Token::Pass(pass) => pass,
+            other => panic!("no pass: {other:?}"),
+        }
+    }
+
+    /// Holds this token as the cookie of `main`, well signed.
+    pub(crate) fn hold(&mut self, token: &Token) {
+        let text = ring(&["a"]).sign(token, &[]).unwrap();
+        self.cookies.insert("sumun_main".to_owned(), text);
+    }
+}
+
+type Line = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
