@@ -15,7 +15,13 @@ use tracing_subscriber::EnvFilter;
 
 /// A virtual waiting room in front of an existing site.
 #[derive(Parser)]
-#[command(name = "sumun", version, about)]
+#[command(
+    name = "sumun",
+    version,
+    about,
+    // Options of `run` before another command would be without effect.
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -99,15 +105,20 @@ fn main() -> ExitCode {
 }
 
 /// The file named, or the first of the usual places that is there.
-fn file(named: Option<&Path>) -> PathBuf {
+fn file(named: Option<&Path>) -> Result<PathBuf, ExitCode> {
     if let Some(named) = named {
-        return named.to_owned();
+        return Ok(named.to_owned());
     }
-    let [first, ..] = config::FILES;
     let found = config::FILES
         .into_iter()
         .find(|file| Path::new(file).exists());
-    PathBuf::from(found.unwrap_or(first))
+    found.map(PathBuf::from).ok_or_else(|| {
+        tell(&format!(
+            "no configuration: there is neither {}; name a file by --config, \
+             or try `sumun --origin http://127.0.0.1:3000`",
+            config::FILES.join(" nor ")
+        ))
+    })
 }
 
 #[expect(
@@ -115,7 +126,8 @@ fn file(named: Option<&Path>) -> PathBuf {
     reason = "faults go to the person at the terminal"
 )]
 fn tell_faults(file: &Path, faults: &Faults) -> ExitCode {
-    eprintln!("{}: {} fault(s)", file.display(), faults.len());
+    let many = if faults.len() == 1 { "" } else { "s" };
+    eprintln!("{}: {} fault{many}", file.display(), faults.len());
     for fault in faults {
         eprintln!("  {fault}");
     }
@@ -133,7 +145,10 @@ fn tell(what: &dyn std::fmt::Display) -> ExitCode {
 
 #[expect(clippy::print_stdout, reason = "this is what was asked for")]
 fn check_file(check: &CheckArguments) -> ExitCode {
-    let file = file(check.config.as_deref());
+    let file = match file(check.config.as_deref()) {
+        Ok(file) => file,
+        Err(code) => return code,
+    };
     match Config::load(&file, config::variables()) {
         Ok(config) => {
             if check.print {
@@ -157,11 +172,22 @@ fn print_key() -> ExitCode {
 
 /// Asks the admin door whether the gateway is ready.
 fn ask_health(admin: &str) -> ExitCode {
-    use std::io::{Read, Write};
-    let limit = Some(Duration::from_secs(3));
-    let asked = std::net::TcpStream::connect(admin).and_then(|mut stream| {
-        stream.set_read_timeout(limit)?;
-        stream.set_write_timeout(limit)?;
+    use std::io::{Error, ErrorKind, Read, Write};
+    use std::net::{TcpStream, ToSocketAddrs};
+    let limit = Duration::from_secs(3);
+    let connected = admin.to_socket_addrs().and_then(|addresses| {
+        let mut last = Error::from(ErrorKind::AddrNotAvailable);
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, limit) {
+                Ok(stream) => return Ok(stream),
+                Err(fault) => last = fault,
+            }
+        }
+        Err(last)
+    });
+    let asked = connected.and_then(|mut stream| {
+        stream.set_read_timeout(Some(limit))?;
+        stream.set_write_timeout(Some(limit))?;
         write!(stream, "GET /readyz HTTP/1.0\r\nHost: {admin}\r\n\r\n")?;
         let mut head = [0; 12];
         stream.read_exact(&mut head)?;
@@ -199,7 +225,10 @@ fn serve(arguments: &RunArguments) -> ExitCode {
         let config = Config::from_origin_only(origin, listen, arguments.limit, config::variables());
         (config, None)
     } else {
-        let path = file(arguments.config.as_deref());
+        let path = match file(arguments.config.as_deref()) {
+            Ok(path) => path,
+            Err(code) => return code,
+        };
         (Config::load(&path, config::variables()), Some(path))
     };
     let config = match config {
@@ -255,6 +284,7 @@ async fn gateway(config: Config, path: Option<PathBuf>) -> Result<(), RunError> 
     let listeners = Listeners::open(&config)?;
     let (reload, reloads) = mpsc::channel(1);
     let watching = path.map(|path| tokio::spawn(run::reload::watch(path, reload)));
+    tokio::spawn(hasten());
     let ran = run::run(config, listeners, reloads, stop(), |_| ()).await;
     if let Some(watching) = watching {
         watching.abort();
@@ -276,4 +306,16 @@ async fn stop() {
         () = asked(SignalKind::terminate()) => {}
         () = asked(SignalKind::interrupt()) => {}
     }
+}
+
+/// Whoever presses Ctrl-C again does not want to wait for the drain. (Only
+/// that: a supervisor may well send SIGTERM twice.)
+async fn hasten() {
+    let Ok(mut interrupt) = signal(SignalKind::interrupt()) else {
+        return;
+    };
+    interrupt.recv().await;
+    interrupt.recv().await;
+    tracing::warn!("stopped without waiting for what runs");
+    std::process::exit(130);
 }

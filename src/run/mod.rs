@@ -9,6 +9,7 @@ mod threads;
 
 pub use keys::fresh_secret;
 
+use std::fs::File;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -51,6 +52,12 @@ pub enum RunError {
     /// The state directory cannot be used.
     #[error("state_dir {0}: {1}; make it writable, or set state_dir = \"\" to keep nothing")]
     State(PathBuf, std::io::Error),
+    /// Another process lives in the state directory: both would write one
+    /// state, and number visitors under one name.
+    #[error(
+        "state_dir {0}: another sumun uses it; give each one a folder of its own, or wait until that one has stopped"
+    )]
+    StateInUse(PathBuf),
     /// A signing key cannot be used.
     #[error("signing.keys: {0}")]
     Key(#[from] KeyError),
@@ -193,6 +200,8 @@ struct Parts {
     reception: Arc<Reception>,
     catalog: Arc<Catalog>,
     memory: Option<(MemoryStore, PathBuf)>,
+    /// Keeps other processes out of the state directory.
+    _state_lock: Option<File>,
     manner: Arc<Manner>,
     origin: Arc<OriginSettings>,
     trusted: TrustedProxies,
@@ -201,9 +210,7 @@ struct Parts {
 impl Parts {
     async fn build(config: &Config) -> Result<Self, RunError> {
         let state_dir = config.state_dir.as_deref();
-        if let Some(dir) = state_dir {
-            std::fs::create_dir_all(dir).map_err(|fault| RunError::State(dir.to_owned(), fault))?;
-        }
+        let state_lock = state_dir.map(open::lock).transpose()?;
         let clock = Clock::system();
         let metrics = Arc::new(Metrics::default());
         let keyring = Keyring::new(keys::signing(config)?);
@@ -238,6 +245,7 @@ impl Parts {
             reception,
             catalog,
             memory,
+            _state_lock: state_lock.flatten(),
             trusted,
         })
     }

@@ -1,5 +1,6 @@
-//! Opening the store that a configuration names.
+//! Opening what a configuration names: the state directory and the store.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use tracing::{error, info, warn};
@@ -12,6 +13,9 @@ use crate::store::{MemoryStore, RedisStore, Store, StoreError};
 
 /// The embedded store's file in `state_dir`.
 const STATE_FILE: &str = "store.json";
+
+/// The file in `state_dir` that a running process holds locked.
+const LOCK_FILE: &str = "lock";
 
 /// The store, and the embedded one's file.
 pub(super) type Opened = (Store, Option<(MemoryStore, PathBuf)>);
@@ -43,6 +47,26 @@ pub(super) async fn store(config: &Config, clock: &Clock) -> Result<Opened, RunE
         Err(fault) => return Err(RunError::Store(fault)),
     }
     Ok((Store::Redis(store), None))
+}
+
+/// Makes the state directory and locks it for this process. `None` where the
+/// file system knows no locks.
+pub(super) fn lock(dir: &Path) -> Result<Option<File>, RunError> {
+    let path = dir.join(LOCK_FILE);
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |fault| RunError::State(path, fault)
+    };
+    std::fs::create_dir_all(dir).map_err(failed(dir))?;
+    let file = File::create(&path).map_err(failed(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(RunError::StateInUse(dir.to_owned())),
+        Err(TryLockError::Error(fault)) => {
+            warn!(%fault, "state_dir cannot be locked; see to it that no other sumun uses it");
+            Ok(None)
+        }
+    }
 }
 
 fn embedded(config: &Config, clock: &Clock) -> Result<Opened, RunError> {
