@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Method, Request, Uri, header};
 
-use super::{Gateway, language};
+use super::Gateway;
 use crate::ledger::Ledger;
 use crate::pages::Language;
 use crate::reception::{Bearer, Inside, Known, Site, scope};
@@ -27,7 +27,8 @@ pub(super) struct Asker {
     pub(super) kind: Kind,
     pub(super) method: Method,
     pub(super) uri: Uri,
-    pub(super) language: Language,
+    /// `Accept-Language`, read when a page is to be shown.
+    pub(super) accept_language: Option<http::HeaderValue>,
     /// `Origin`, for CORS.
     pub(super) origin: Option<http::HeaderValue>,
 }
@@ -39,9 +40,15 @@ impl Asker {
             kind: kind(request.method(), request.headers()),
             method: request.method().clone(),
             uri: request.uri().clone(),
-            language: language(request.headers()),
+            accept_language: request.headers().get(header::ACCEPT_LANGUAGE).cloned(),
             origin: request.headers().get(header::ORIGIN).cloned(),
         }
+    }
+
+    /// The language of a page for this visitor.
+    pub(super) fn language(&self) -> Language {
+        let wanted = self.accept_language.as_ref();
+        Language::negotiate(wanted.and_then(|value| value.to_str().ok()))
     }
 
     /// The cookie scope here: the cookie's domain, else the host without port.

@@ -22,7 +22,7 @@ use crate::ledger::{InUse, Ledger};
 use crate::load::InFlight;
 use crate::metrics as names;
 use crate::origin::{Body, Origin};
-use crate::pages::{Language, NoticeKind};
+use crate::pages::NoticeKind;
 use crate::reception::{Outcome, Reception, Site, TokenMemory, Who};
 use crate::room::decision::{Credential, Decision, Kind, decide};
 use crate::room::routes::{Asked, Route};
@@ -378,15 +378,6 @@ fn visit(in_flight: Option<InFlight>, in_use: Option<InUse>, counted: Counted) -
         in_use,
         _counted: counted,
     }
-}
-
-/// The language of a page, from the request.
-fn language(headers: &HeaderMap) -> Language {
-    Language::negotiate(
-        headers
-            .get(http::header::ACCEPT_LANGUAGE)
-            .and_then(|value| value.to_str().ok()),
-    )
 }
 
 /// Sets a header of our own.

@@ -49,7 +49,7 @@ fn page(
         // A page retries by GET: never what was a form.
         let by_itself = retry_after.filter(|_| asker.method == Method::GET);
         let text = Notice {
-            language: asker.language,
+            language: asker.language(),
             kind,
             event_name: name,
             message,
@@ -59,7 +59,7 @@ fn page(
         let mut answer = own(kind.status(), HTML, text);
         let headers = answer.headers_mut();
         headers.insert(header::CONTENT_SECURITY_POLICY, Notice::csp());
-        put(headers, "content-language", asker.language.tag());
+        put(headers, "content-language", asker.language().tag());
         headers.insert(header::VARY, HeaderValue::from_static("Accept-Language"));
         answer
     } else {
@@ -213,7 +213,7 @@ impl Gateway {
             .unwrap_or_default();
         let text = render(
             ledger,
-            asker.language,
+            asker.language(),
             line,
             &token,
             enter,
@@ -229,7 +229,7 @@ impl Gateway {
             header::VARY,
             HeaderValue::from_static("Accept-Language, Cookie"),
         );
-        put(headers, "content-language", asker.language.tag());
+        put(headers, "content-language", asker.language().tag());
         put(headers, "referrer-policy", "same-origin");
         put(headers, "sumun-status", "wait");
         if by_header {

@@ -42,7 +42,7 @@ impl Gateway {
         let visit = visit(in_flight(ledger, asker), Some(inside.stay.hold()), counted);
         let told = Told {
             event: ledger,
-            session: Some(inside.stay.session.to_string()),
+            session: Some(inside.stay.label.clone()),
         };
         let mut answer = self.pass_through(request, asker, Some(&told), visit).await;
         self.obey(ledger, &inside.stay, &mut answer).await;
@@ -142,19 +142,18 @@ impl Gateway {
         let mut own = Vec::with_capacity(4);
         own.extend(token.map(|token| (SUMUN_TOKEN.clone(), token)));
         if let Some(told) = told {
-            let settings = told.event.settings.load();
-            if let Ok(bypass) = settings.bypass.header.parse::<HeaderName>() {
-                headers.remove(bypass);
+            let bypass = &told.event.settings.load().bypass;
+            if bypass.secret.is_some() {
+                headers.remove(bypass.header.as_str());
             }
-            let values = [
-                (&SUMUN_EVENT, Some(told.event.id.to_string())),
-                (&SUMUN_SESSION, told.session.clone()),
-                (&SUMUN_CLIENT, Some(asker.kind.word().to_owned())),
-            ];
-            for (name, value) in values {
-                let value = value.and_then(|value| HeaderValue::try_from(value).ok());
-                own.extend(value.map(|value| (name.clone(), value)));
-            }
+            let client = HeaderValue::from_static(asker.kind.word());
+            own.push((SUMUN_EVENT.clone(), told.event.label.clone()));
+            own.push((SUMUN_CLIENT.clone(), client));
+            own.extend(
+                told.session
+                    .clone()
+                    .map(|session| (SUMUN_SESSION.clone(), session)),
+            );
         }
         Forward {
             client: Client {
@@ -283,7 +282,7 @@ fn in_flight(ledger: &Ledger, asker: &Asker) -> Option<InFlight> {
 /// What the origin is told of the event and the session.
 pub(super) struct Told<'a> {
     event: &'a Arc<Ledger>,
-    session: Option<String>,
+    session: Option<HeaderValue>,
 }
 
 /// Resolves when a tunnel's session has ended; a tunnel outside any session

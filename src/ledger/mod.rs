@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use http::HeaderValue;
 use tokio::sync::Notify;
 
 pub use counts::{Counts, Polls};
@@ -45,6 +46,8 @@ const COUNTER_BITS: u32 = 24;
 pub struct Ledger {
     /// Which event.
     pub id: EventId,
+    /// Its id as a header's value.
+    pub label: HeaderValue,
     /// Its effective settings.
     pub settings: ArcSwap<EventSettings>,
     /// What the origin bears for it.
@@ -78,6 +81,8 @@ impl Ledger {
     ) -> Arc<Self> {
         let id = settings.id.clone();
         Arc::new(Self {
+            // An id is of letters, digits and hyphens.
+            label: HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static("event")),
             counts: Counts::new(metrics, id.as_str()),
             desk: Desk::open(store.clone(), id.clone(), gateway.to_owned()),
             id,

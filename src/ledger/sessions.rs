@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::HeaderValue;
+
 use crate::room::ticket::SessionKey;
 use crate::room::time::{Timestamp, millis};
 use crate::store::Touch;
@@ -16,6 +18,8 @@ use crate::store::Touch;
 pub struct Stay {
     /// Its key.
     pub session: SessionKey,
+    /// Its key as a header's value.
+    pub label: HeaderValue,
     /// When it began, store time in milliseconds.
     begun: AtomicU64,
     /// The latest expiry that the store acknowledged, store milliseconds.
@@ -32,6 +36,9 @@ pub struct Stay {
 impl Stay {
     fn new(session: SessionKey, begun: Timestamp, acknowledged: Timestamp) -> Self {
         Self {
+            // A key is written in hexadecimal digits.
+            label: HeaderValue::try_from(session.to_string())
+                .unwrap_or(HeaderValue::from_static("session")),
             session,
             begun: AtomicU64::new(begun.0),
             acknowledged: AtomicU64::new(acknowledged.0),

@@ -2,9 +2,10 @@
 //! not with each of a page's forty requests.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use ahash::AHashMap;
 
 use crate::ledger::Stay;
 use crate::token::{Keyring, Verdict};
@@ -23,8 +24,8 @@ pub struct Known {
 /// One data thread's memory of tokens; the key is the token's text.
 #[derive(Default)]
 pub struct TokenMemory {
-    recent: RefCell<HashMap<Box<str>, Rc<Known>>>,
-    older: RefCell<HashMap<Box<str>, Rc<Known>>>,
+    recent: RefCell<AHashMap<Box<str>, Rc<Known>>>,
+    older: RefCell<AHashMap<Box<str>, Rc<Known>>>,
 }
 
 impl TokenMemory {

@@ -1,5 +1,8 @@
 //! What kind of client asks, from what its request says of itself.
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
 use http::{HeaderMap, HeaderName, Method, header};
 
 use crate::room::decision::Kind;
@@ -70,17 +73,22 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
 }
 
 fn says(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
-    text(headers, name).to_ascii_lowercase().contains(word)
+    let text = text(headers, name).as_bytes();
+    text.windows(word.len())
+        .any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 fn is_crawler(headers: &HeaderMap) -> bool {
+    static WORDS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+        let mut builder = AhoCorasick::builder();
+        builder.ascii_case_insensitive(true).build(CRAWLERS).ok()
+    });
     let Some(agent) = headers.get(header::USER_AGENT) else {
         return false;
     };
     let agent = agent.as_bytes();
     let agent = agent.get(..USER_AGENT_MAX).unwrap_or(agent);
-    let agent = String::from_utf8_lossy(agent).to_ascii_lowercase();
-    CRAWLERS.iter().any(|word| agent.contains(word))
+    WORDS.as_ref().is_some_and(|words| words.is_match(agent))
 }
 
 /// `Sec-Fetch-Dest` says it (Fetch Metadata); without it, who accepts HTML and
