@@ -4,13 +4,20 @@
 
 use std::time::Duration;
 
+use redis::AsyncCommands;
+use serde_json::json;
+
 use crate::support::chaos::Weather;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::Origin;
-use crate::support::shared_machine;
+use crate::support::redis::Redis;
 use crate::support::site::Site;
 use crate::support::town::Town;
 use crate::support::visitor::{Seen, Visitor};
+use crate::support::{shared_machine, until};
+
+/// Nothing that is waited for takes longer.
+const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_gateway_is_restarted_and_everybody_keeps_what_they_had() {
@@ -187,12 +194,85 @@ async fn stays_outside(visitor: &mut Visitor, site: &Site) {
     };
     while waited < Duration::from_secs(8) {
         let after = match seen {
-            Ok(Seen::Waits { after, .. }) => after,
-            Ok(Seen::Later(after)) => after,
+            Ok(Seen::Waits { after, .. } | Seen::Later(after)) => after,
             other => panic!("{} is not outside: {other:?}", visitor.name),
         };
         tokio::time::sleep(after).await;
         waited += after;
         seen = visitor.poll(site).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_api_changed_survives_an_emptied_redis() {
+    let _machine = shared_machine().await;
+    let origin = Origin::start().await;
+    let redis = Redis::start(&[]);
+    let setup = Setup::new(origin.address, Some(redis.address), 3);
+    let gateways = [Gateway::start(&setup).await, Gateway::start(&setup).await];
+    let sale = json!({ "eventId": "sale", "limitCnt": 9, "paths": ["/sale"] });
+    let changes = [
+        (
+            "PUT",
+            "/v1/events/main/limit",
+            json!({ "limitCnt": 7 }),
+            200,
+        ),
+        ("POST", "/v1/events", sale, 201),
+    ];
+    for (method, path, body, status) in changes {
+        assert_eq!(gateways[0].admin(method, path, &body).await.0, status);
+    }
+    for gateway in &gateways {
+        until("the changes are in force", SOON, async || {
+            in_force(gateway).await
+        })
+        .await;
+    }
+    let mut control = redis.control().await;
+    let flushed: String = redis::cmd("FLUSHALL")
+        .query_async(&mut control)
+        .await
+        .unwrap();
+    assert_eq!(flushed, "OK");
+    until("the changes are in Redis again", SOON, async || {
+        let kept: Vec<String> = control.hkeys("sumun:events").await.unwrap();
+        ["main", "sale"]
+            .iter()
+            .all(|id| kept.iter().any(|kept| kept == id))
+    })
+    .await;
+    for gateway in &gateways {
+        gateway.wait_for_recovery().await;
+        gateway
+            .wait_for("sumun_event_sessions_limit{event=\"main\"}", 7.0)
+            .await;
+        assert!(in_force(gateway).await);
+    }
+}
+
+async fn in_force(gateway: &Gateway) -> bool {
+    gateway.event("main").await["limitCnt"] == 7 && gateway.event("sale").await["limitCnt"] == 9
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_killed_right_after_an_order_still_obeys_it() {
+    let _machine = shared_machine().await;
+    let origin = Origin::start().await;
+    let setup = Setup::new(origin.address, None, 3);
+    let mut gateway = Gateway::start(&setup).await;
+    let limit = json!({ "limitCnt": 7 });
+    let (status, _) = gateway.admin("PUT", "/v1/events/main/limit", &limit).await;
+    assert_eq!(status, 200);
+    let confirm = json!({ "confirm": "main" });
+    let (status, reset) = gateway
+        .admin("POST", "/v1/events/main/reset", &confirm)
+        .await;
+    assert_eq!(status, 200);
+    gateway.kill();
+    gateway.start_again(&setup).await;
+    let event = gateway.event("main").await;
+    assert_eq!(event["limitCnt"], 7);
+    assert!(reset["generation"].as_u64() > Some(0), "{reset}");
+    assert_eq!(event["generation"], reset["generation"]);
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::http::Client;
@@ -167,6 +168,30 @@ impl Gateway {
             seen.is_some_and(|count| count > 0.0)
         })
         .await;
+    }
+
+    /// A call at the admin door: its status and its answer.
+    pub(crate) async fn admin(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", self.admin.to_string())
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .unwrap();
+        let answer = Client::default().send(self.admin, request).await.unwrap();
+        (answer.status.as_u16(), answer.json())
+    }
+
+    /// An event as this gateway has it in force.
+    pub(crate) async fn event(&self, id: &str) -> Value {
+        let path = format!("/v1/events/{id}");
+        self.admin("GET", &path, &Value::Null).await.1
     }
 
     /// What the process said last.
