@@ -46,16 +46,16 @@ enum Command {
 #[derive(Args, Clone)]
 struct RunArguments {
     /// The configuration file; ./gateway.toml, else /etc/sumun/gateway.toml
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where requests go; needs no file, measures, queues nobody
-    #[arg(long, conflicts_with = "config")]
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
     origin: Option<String>,
-    /// The public address
-    #[arg(long, requires = "origin")]
+    /// The public address; with --origin
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "origin")]
     listen: Option<String>,
-    /// Most sessions inside at once
-    #[arg(long, requires = "origin")]
+    /// Most sessions inside at once; with --origin
+    #[arg(long, value_name = "COUNT", requires = "origin")]
     limit: Option<u64>,
     /// How log lines look, whatever the file says
     #[arg(long, value_parser = ["human", "json"])]
@@ -78,7 +78,7 @@ struct DemoArguments {
 #[derive(Args)]
 struct CheckArguments {
     /// The configuration file; ./gateway.toml, else /etc/sumun/gateway.toml
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print the effective settings, secrets hidden
     #[arg(long)]
@@ -88,7 +88,7 @@ struct CheckArguments {
 #[derive(Args)]
 struct HealthArguments {
     /// The admin address
-    #[arg(long, default_value = "127.0.0.1:9090")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9090")]
     admin: String,
 }
 

@@ -53,7 +53,8 @@ pub struct WaitingPage<'a> {
 /// foreign sites, and becomes `/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enter<'a> {
-    /// By loading its own address again: query string and referrer survive.
+    /// By loading its own address again: query string and fragment survive.
+    /// (In Chromium the referrer becomes the page itself.)
     Reload,
     /// By going to a path of this host, without a trace in the history.
     GoTo(&'a str),
