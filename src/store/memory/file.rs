@@ -1,7 +1,9 @@
 //! The embedded store's state file: one JSON document, written whole.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::OpenOptions;
 use std::io::{Error, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use base64::Engine;
@@ -73,7 +75,13 @@ pub(super) fn render(
 /// Writes a file so that a crash leaves either the old one or the new one.
 pub(super) fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
     let draft = path.with_extension("new");
-    let mut file = std::fs::File::create(&draft)?;
+    // It holds who is inside: nobody else's to read.
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)?;
     file.write_all(text)?;
     file.sync_data()?;
     std::fs::rename(&draft, path)
