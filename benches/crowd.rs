@@ -59,13 +59,13 @@ fn main() {
         "{crowd} wait; an answer to a poll has {} bytes",
         example.len()
     ));
-    measure(&gateway, &peer, &store, "joins", &joins());
-    measure(&gateway, &peer, &store, "polls", &polls(&tickets));
     #[expect(clippy::cast_precision_loss, reason = "a count of visitors")]
     let each = (used_memory(&store) - before) / crowd as f64;
     say(&format!(
         "bytes of Redis per waiting visitor: {each:.2} (aim: under 2)"
     ));
+    measure(&gateway, &peer, &store, "joins", &joins());
+    measure(&gateway, &peer, &store, "polls", &polls(&tickets));
     drop((gateway, peer, origin, store));
     side::clean();
 }

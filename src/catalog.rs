@@ -6,6 +6,7 @@
 //! back.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -168,6 +169,7 @@ impl Catalog {
             }
         }
         self.settle();
+        self.bench.catalog_read.store(true, Ordering::Release);
         Ok(())
     }
 

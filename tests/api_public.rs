@@ -94,6 +94,7 @@ impl World {
             keys: vec!["a".into()],
             config: String::new(),
             metrics: Arc::clone(&metrics),
+            catalog_read: std::sync::atomic::AtomicBool::new(true),
         });
         let ledgers: Vec<Arc<Ledger>> = events
             .into_iter()

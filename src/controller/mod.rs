@@ -5,6 +5,7 @@
 mod gauges;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tracing::{error, info, warn};
@@ -44,6 +45,8 @@ pub struct Bench {
     pub config: String,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// Whether what the API changed has been read.
+    pub catalog_read: AtomicBool,
 }
 
 /// One event's loop.
@@ -277,7 +280,9 @@ impl Controller {
         if !self.configure {
             self.configure = self.ledger.rules_changed();
         }
-        if !self.configure {
+        // The file alone must not overrule what the API changed: a gateway that
+        // could not read that yet leaves the rules as they stand.
+        if !self.configure || !self.bench.catalog_read.load(Ordering::Acquire) {
             return;
         }
         if snapshot.meta.rules == rules {

@@ -209,14 +209,13 @@ impl Gateway {
             .credential(site, ledger, request.headers(), asker)
             .await;
         if bypassed || excluded {
-            if let Held {
-                pass: Some(inside), ..
-            } = &held
-            {
-                ledger.sessions.hear(&inside.stay, ledger.now());
+            let stay = held.pass.as_ref().map(|inside| &inside.stay);
+            if let Some(stay) = stay {
+                ledger.sessions.hear(stay, ledger.now());
             }
             let way = if bypassed { "bypass" } else { "excluded" };
-            return (self.uncounted(ledger, request, asker, counted).await, way);
+            let answer = self.uncounted(ledger, request, asker, stay, counted).await;
+            return (answer, way);
         }
         let standing = ledger.standing();
         let credential = match &held {
@@ -274,17 +273,23 @@ impl Gateway {
                     )
                 }
                 None => (
-                    self.uncounted(ledger, request, asker, counted).await,
+                    self.uncounted(ledger, request, asker, None, counted).await,
                     "neighbour",
                 ),
             },
             Decision::Uncounted => (
-                self.uncounted(ledger, request, asker, counted).await,
+                self.uncounted(ledger, request, asker, None, counted).await,
                 "uncounted",
             ),
             Decision::BusyProblem => (self.busy_problem(ledger, asker), "busy"),
             Decision::BusyPlain => (own::busy_plain(ledger), "busy"),
-            Decision::Closed => (own::closed(ledger, asker), "closed"),
+            Decision::Closed => {
+                // A ticket stays valid: its bearer is still there.
+                if let Some(ticket) = &held.ticket {
+                    ledger.heard.hear(ticket.number);
+                }
+                (own::closed(ledger, asker), "closed")
+            }
             Decision::Wait | Decision::Claim | Decision::Enter => {
                 let outcome = self.seek(ledger, &held, asker).await;
                 self.give(ledger, outcome, held.by_header, request, asker, counted)
@@ -327,7 +332,7 @@ impl Gateway {
                 (answer, "enter")
             }
             Outcome::Uncounted => (
-                self.uncounted(ledger, request, asker, counted).await,
+                self.uncounted(ledger, request, asker, None, counted).await,
                 "uncounted",
             ),
             Outcome::Waits(line) => (self.waiting_page(ledger, asker, &line, by_header), "wait"),

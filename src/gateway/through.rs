@@ -50,20 +50,26 @@ impl Gateway {
         answer
     }
 
-    /// Forwards outside any session, counted as load.
+    /// Forwards what the event does not count as a visit, as load only. A
+    /// session at hand is kept alive by it all the same.
     pub(super) async fn uncounted(
         self: &Rc<Self>,
         ledger: &Arc<Ledger>,
         request: Request<Incoming>,
         asker: &Asker,
+        stay: Option<&Arc<Stay>>,
         counted: Counted,
     ) -> Answer {
-        let visit = visit(in_flight(ledger, asker), None, counted);
+        let visit = visit(in_flight(ledger, asker), stay.map(Stay::hold), counted);
         let told = Told {
             event: ledger,
-            session: None,
+            session: stay.map(|stay| stay.label.clone()),
         };
-        self.pass_through(request, asker, Some(&told), visit).await
+        let mut answer = self.pass_through(request, asker, Some(&told), visit).await;
+        if let Some(stay) = stay {
+            self.obey(ledger, stay, &mut answer).await;
+        }
+        answer
     }
 
     /// To the origin and back.
@@ -184,6 +190,9 @@ impl Gateway {
             .to_ascii_lowercase();
         match order.as_str() {
             "complete" | "revoke" => {
+                // Remembered here too, should the store be away: it is told
+                // when it is back.
+                ledger.sessions.note_ended(&[(stay.session, ledger.now())]);
                 stay.end(ledger.now());
                 if ledger.desk.end(stay.session).await == Ok(true) {
                     let counter = if order == "complete" {

@@ -33,7 +33,7 @@ use crate::room::decision::Standing;
 use crate::room::event::{EventId, EventSettings, Mode};
 use crate::room::gate::Gate;
 use crate::room::snapshot::Rules;
-use crate::room::ticket::Number;
+use crate::room::ticket::{Number, slot_of};
 use crate::room::time::{Timestamp, millis};
 use crate::store::{Shadow, Store};
 use desk::Desk;
@@ -63,6 +63,8 @@ pub struct Ledger {
     /// Rung when a valid token is older than all that the store knows.
     pub doubt: Notify,
     clock: Clock,
+    /// The slot that this gateway will ask the store for.
+    slot: u8,
     view: ArcSwapOption<View>,
     self_numbered: AtomicU64,
     rules_changed: AtomicBool,
@@ -92,6 +94,7 @@ impl Ledger {
             heard: Heard::default(),
             doubt: Notify::new(),
             clock,
+            slot: slot_of(gateway),
             view: ArcSwapOption::empty(),
             self_numbered: AtomicU64::new(0),
             rules_changed: AtomicBool::new(false),
@@ -181,7 +184,7 @@ impl Ledger {
     #[must_use]
     pub fn number_without_store(&self) -> Option<Number> {
         let view = self.view.load();
-        let slot = view.as_ref().map_or(0, |v| v.snapshot.slot);
+        let slot = view.as_ref().map_or(self.slot, |v| v.snapshot.slot);
         // After a birth or a recovery the store numbers up to two seconds
         // ahead of the clock: who comes now comes behind those.
         let issued = view.as_ref().map(|v| v.snapshot.meta.issued.unix_second());

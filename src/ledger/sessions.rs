@@ -27,6 +27,8 @@ pub struct Stay {
     /// When a touch is due, store milliseconds.
     touch_due: AtomicU64,
     queued: AtomicBool,
+    /// Swept out of the list: whoever still holds it must look it up anew.
+    forgotten: AtomicBool,
     /// Bodies and tunnels in flight.
     in_use: AtomicU32,
     /// When it ended, store milliseconds; 0: it has not.
@@ -44,6 +46,7 @@ impl Stay {
             acknowledged: AtomicU64::new(acknowledged.0),
             touch_due: AtomicU64::new(0),
             queued: AtomicBool::new(false),
+            forgotten: AtomicBool::new(false),
             in_use: AtomicU32::new(0),
             ended: AtomicU64::new(0),
         }
@@ -59,6 +62,12 @@ impl Stay {
     #[must_use]
     pub fn acknowledged(&self) -> Timestamp {
         Timestamp(self.acknowledged.load(Ordering::Acquire))
+    }
+
+    /// Whether it was swept out of the list.
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::Acquire)
     }
 
     /// When it ended, if it has.
@@ -237,7 +246,11 @@ impl Sessions {
                 if used && stay.ended().is_none() {
                     in_use.push(Arc::clone(stay));
                 }
-                used || stay.acknowledged().0.saturating_add(keep) > now.0
+                let kept = used || stay.acknowledged().0.saturating_add(keep) > now.0;
+                if !kept {
+                    stay.forgotten.store(true, Ordering::Release);
+                }
+                kept
             });
         }
         for stay in in_use {

@@ -116,7 +116,12 @@ impl Reception {
 }
 
 fn stay_of(ledger: &Ledger, pass: &Pass, known: &Known) -> Arc<Stay> {
-    if let Some(stay) = known.stay.borrow().as_ref() {
+    if let Some(stay) = known
+        .stay
+        .borrow()
+        .as_ref()
+        .filter(|stay| !stay.is_forgotten())
+    {
         return Arc::clone(stay);
     }
     let stay = ledger.sessions.stay(

@@ -322,7 +322,10 @@ impl Reception {
         };
         let meta = &view.snapshot.meta;
         doubt(ledger, &view, ticket.since);
-        ticket.generation == meta.generation
+        // A reset puts the floor above every place that it made void. A number
+        // above it was given after the reset, though under an older name: by a
+        // gateway that had not heard of it yet.
+        ticket.generation == meta.generation || ticket.number >= meta.floor()
     }
 }
 

@@ -68,10 +68,12 @@ pub fn plan(snapshot: &Snapshot, gate: Gate, measured: &Measured) -> Plan {
     let wanted = how_many(snapshot, &paced, show, measured);
     let (to, offers) = which(snapshot, wanted);
     let nobody_waits = to == meta.issued && offers.is_empty();
+    let is_well = paced.gate() == Gate::Open
+        || (meta.rules.mode == Mode::Queue && measured.pressure < measured.release_ratio);
     Plan {
         to,
         offers,
-        pace: pace.filter(|_| !(nobody_waits && paced.gate() == Gate::Open)),
+        pace: pace.filter(|_| !(nobody_waits && is_well)),
         show,
     }
 }
@@ -99,9 +101,14 @@ fn next_pace(meta: &Meta, gate: Gate, measured: &Measured) -> Option<f64> {
             .min(measured.arrivals_threshold.unwrap_or(f64::INFINITY))
     };
     let Some(pace) = meta.pace else {
-        let closes = gate == Gate::Queueing && meta.gate == Gate::Open;
-        return (closes && meta.rules.mode == Mode::Auto)
-            .then(|| cap((measured.begun_per_second / 2.0).max(1.0)));
+        // Also for a gate that was found closed (after a loss, or after `off`),
+        // and in mode `queue` when the origin weakens.
+        let begins = match meta.rules.mode {
+            Mode::Auto => gate == Gate::Queueing,
+            Mode::Queue => measured.pressure >= measured.release_ratio && measured.pressure > 0.0,
+            Mode::Pause | Mode::Off | Mode::Shadow | Mode::Closed => false,
+        };
+        return begins.then(|| cap((measured.begun_per_second / 2.0).max(1.0)));
     };
     #[expect(clippy::cast_precision_loss, reason = "milliseconds between two steps")]
     let seconds = (meta.time.0.saturating_sub(meta.stepped.0) as f64 / 1000.0).min(2.0);
@@ -375,6 +382,25 @@ pub(crate) mod tests {
         meta.stepped = Timestamp(99_000);
         let grown = plan(&line(meta, 0, &[3]), Gate::Queueing, &measured);
         assert!((grown.pace.unwrap() - 4.9).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_gate_that_is_found_closed_has_a_pace_and_so_has_mode_queue_under_pressure() {
+        let mut meta = meta();
+        meta.gate = Gate::Queueing;
+        meta.issued = Number(20);
+        let found = plan(&line(meta.clone(), 0, &[3]), Gate::Queueing, &measured());
+        assert_eq!(found.pace, Some(1.0));
+        meta.gate = Gate::Open;
+        meta.rules.mode = Mode::Queue;
+        let weak = Measured {
+            pressure: 1.2,
+            ..measured()
+        };
+        let ordered = plan(&line(meta.clone(), 0, &[3]), Gate::Open, &weak);
+        assert_eq!(ordered.pace, Some(1.0));
+        let well = plan(&line(meta, 0, &[3]), Gate::Open, &measured());
+        assert_eq!(well.pace, None);
     }
 
     #[test]

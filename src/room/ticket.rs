@@ -117,6 +117,15 @@ impl Number {
     }
 }
 
+/// The slot that a gateway's name asks for: the same in every life of the
+/// store, so that one which numbers by itself meets no other there.
+#[must_use]
+pub fn slot_of(gateway: &str) -> u8 {
+    gateway
+        .bytes()
+        .fold(0_u8, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte))
+}
+
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -14,6 +14,7 @@ use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -222,6 +223,7 @@ impl Parts {
             keys: keyring.ids(),
             config: config.hash(),
             metrics: Arc::clone(&metrics),
+            catalog_read: AtomicBool::new(false),
         });
         describe(&metrics, &bench.config);
         let reception = Arc::new(Reception::new(keyring, metrics, clock));

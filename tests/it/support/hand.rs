@@ -53,6 +53,7 @@ impl ByHand {
             keys: vec!["a".to_owned()],
             config: String::new(),
             metrics: Arc::clone(&metrics),
+            catalog_read: std::sync::atomic::AtomicBool::new(true),
         });
         let controller = Controller::new(bench, Arc::clone(&ledger));
         let reception = Arc::new(Reception::new(ring(&["a"]), metrics, clock.clone()));

@@ -134,6 +134,11 @@ impl EventState {
             if claim.number < self.meta.floor() {
                 return Claimed::TooLate;
             }
+            // In a pause nobody is called: who was passed over while absent
+            // is not called now.
+            if self.meta.rules.mode == Mode::Pause && !self.offers.contains_key(&claim.number) {
+                return Claimed::Held;
+            }
             // A late one gets its offer back, in its place; one that asks
             // keeps it.
             let due = Timestamp(self.meta.time.0 + OFFER_MS);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::room::gate::Gate;
 use crate::room::pages::{Bits, Windows};
 use crate::room::snapshot::{Cause, Meta, Report, Rules};
-use crate::room::ticket::{Generation, Number, SessionKey};
+use crate::room::ticket::{Generation, Number, SessionKey, slot_of};
 use crate::room::time::{SILENCE, Timestamp, advance, millis};
 use crate::store::{Entered, IdHash, Reply, Shadow};
 
@@ -256,9 +256,7 @@ impl EventState {
     /// store: one that still numbers with its old slot must meet no other there.
     fn free_slot(&self, gateway: &str) -> u8 {
         let taken: BTreeSet<u8> = self.gateways.values().map(|row| row.slot).collect();
-        let first = gateway
-            .bytes()
-            .fold(0_u8, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte));
+        let first = slot_of(gateway);
         (0..=u8::MAX)
             .map(|further| first.wrapping_add(further))
             .find(|slot| !taken.contains(slot))

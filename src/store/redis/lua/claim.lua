@@ -19,6 +19,9 @@ local function claim(number, session, id)
   if not by_order() then
     if number >= m.called then return 'not yet' end
     if number < floor() then return 'too late' end
+    -- In a pause nobody is called: who was passed over while absent is not
+    -- called now.
+    if m.mode == 'pause' and not call('ZSCORE', K.offers, int(number)) then return 'held' end
     -- A late one gets its offer back, in its place; one that asks keeps it.
     call('ZADD', K.offers, int(number), int(number))
     call('ZADD', K.offers_due, int(m.time + OFFER), int(number))
