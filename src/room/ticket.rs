@@ -211,6 +211,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_gateways_own_number_in_the_second_of_the_last_issued_stands_behind_it() {
+        let now = EPOCH_SECONDS + 1_000;
+        let issued = Number::restart(now).next_issued();
+        assert_eq!(issued.unix_second(), now + 2);
+        let own = Number::by_gateway(issued.unix_second(), 0, 0).unwrap();
+        assert!(own > issued && own < Number::restart(now + 1));
+    }
+
+    #[test]
     fn numbers_of_a_later_second_are_higher_whatever_was_counted() {
         let second = 1_800_000_000;
         let last = Number(Number::first_of_second(second).0 + (1 << 20) - 1);

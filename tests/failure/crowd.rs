@@ -41,7 +41,9 @@ async fn two_thousand_get_in_through_fifty_slots_in_order_and_never_more_at_once
     one.wait_for("sumun_gateways", 2.0).await;
     let site = Arc::new(Site::new(vec![one.public, other.public]));
     let stored = Arc::<AtomicU64>::default();
-    let watching = tokio::spawn(watch(redis.control().await, Arc::clone(&stored)));
+    let looks = Arc::<AtomicU64>::default();
+    let control = redis.control().await;
+    let watching = tokio::spawn(watch(control, Arc::clone(&stored), Arc::clone(&looks)));
 
     let began = Instant::now();
     let mut visits = JoinSet::new();
@@ -58,6 +60,7 @@ async fn two_thousand_get_in_through_fifty_slots_in_order_and_never_more_at_once
     }
     let took = began.elapsed();
     watching.abort();
+    assert!(watching.await.unwrap_err().is_cancelled());
     let most_stored = stored.load(Ordering::SeqCst);
 
     let admitted = site.admitted();
@@ -66,7 +69,8 @@ async fn two_thousand_get_in_through_fifty_slots_in_order_and_never_more_at_once
     eprintln!(
         "crowd: {} of {crowd} in, {queued} of them through the line, in {:.1} s ({:.1}/s); \
          errors {}; broken connections {}; most inside: {} by the visitors, {most_stored} in the \
-         store, limit {LIMIT}; tau {:.5}, largest displacement {}, at most {} overtaken by one; \
+         store at {} looks, limit {LIMIT}; tau {:.5}, largest displacement {}, at most {} \
+         overtaken by one; \
          waits: median {:.1} s, longest {:.1} s",
         admitted.len(),
         took.as_secs_f64(),
@@ -74,6 +78,7 @@ async fn two_thousand_get_in_through_fifty_slots_in_order_and_never_more_at_once
         faults.len(),
         site.broken(),
         site.most_inside(),
+        looks.load(Ordering::SeqCst),
         tau(&admitted),
         displacement(&admitted),
         overtaken(&admitted),
@@ -122,10 +127,13 @@ async fn visit(name: String, site: Arc<Site>) -> Result<Duration, String> {
 }
 
 /// Looks at the sessions in Redis, as often as it answers.
-async fn watch(mut redis: MultiplexedConnection, most: Arc<AtomicU64>) {
+async fn watch(mut redis: MultiplexedConnection, most: Arc<AtomicU64>, looks: Arc<AtomicU64>) {
     loop {
-        let sessions: u64 = redis.zcard("sumun:{main}:active").await.unwrap();
-        most.fetch_max(sessions, Ordering::SeqCst);
+        // On a busy machine an answer may come too late for this client.
+        if let Ok(sessions) = redis.zcard("sumun:{main}:active").await {
+            most.fetch_max(sessions, Ordering::SeqCst);
+            looks.fetch_add(1, Ordering::SeqCst);
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -13,5 +13,6 @@
 
 mod crowd;
 mod loss;
+mod moving;
 mod rotation;
 mod support;

@@ -10,6 +10,9 @@ use serde_json::Value;
 use super::http::Answer;
 use super::site::{Ask, Site};
 
+/// How often a visitor says that the visit is over.
+const COMPLETIONS_MAX: usize = 20;
+
 /// How a visitor stands.
 #[derive(Debug)]
 pub(crate) enum Seen {
@@ -114,14 +117,20 @@ impl Visitor {
         Err(self.strange("browse", &answer))
     }
 
-    /// Says that the visit is over.
+    /// Says that the visit is over, again where that could not be heard.
     pub(crate) async fn complete(&mut self, site: &Site) -> Result<(), String> {
         site.leaving();
-        let answer = self.post(site, "complete").await?;
-        if answer.status == 200 && answer.json()["completed"] == Value::Bool(true) {
-            return Ok(());
+        for _ in 0..COMPLETIONS_MAX {
+            let answer = self.post(site, "complete").await?;
+            if answer.status == 200 && answer.json()["completed"] == Value::Bool(true) {
+                return Ok(());
+            }
+            if answer.status != 503 || answer.json()["type"] != "urn:sumun:away" {
+                return Err(self.strange("complete", &answer));
+            }
+            tokio::time::sleep(answer.retry_after().unwrap_or_default()).await;
         }
-        Err(self.strange("complete", &answer))
+        Err(format!("{}: the visit could not be completed", self.name))
     }
 
     /// Waits in line until let in, for so many seconds at most.
