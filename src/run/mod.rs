@@ -8,6 +8,7 @@ pub mod reload;
 mod threads;
 
 pub use keys::fresh_secret;
+pub use reload::Reload;
 
 use std::fs::File;
 use std::future::Future;
@@ -144,7 +145,7 @@ pub struct Running {
 pub async fn run(
     config: Config,
     listeners: Listeners,
-    reload: tokio::sync::mpsc::Receiver<Config>,
+    reload: tokio::sync::mpsc::Receiver<Reload>,
     shutdown: impl Future<Output = ()>,
     tell: impl FnOnce(Running),
 ) -> Result<(), RunError> {
@@ -392,12 +393,21 @@ async fn upkeep(reception: Arc<Reception>) {
 
 /// Puts new events in force; what else has changed needs a restart.
 async fn reloads(
-    mut reload: tokio::sync::mpsc::Receiver<Config>,
+    mut reload: tokio::sync::mpsc::Receiver<Reload>,
     mut config: Config,
     catalog: Arc<Catalog>,
     reception: Arc<Reception>,
 ) {
-    while let Some(fresh) = reload.recv().await {
+    let metrics = &reception.metrics;
+    while let Some(read) = reload.recv().await {
+        let good = matches!(read, Reload::Fresh(_));
+        metrics
+            .gauge(&names::CONFIG_RELOADED, &[])
+            .set(f64::from(u8::from(good)));
+        let Reload::Fresh(fresh) = read else {
+            continue;
+        };
+        let fresh = *fresh;
         let needs_restart = Config {
             events: config.events.clone(),
             written_events: config.written_events.clone(),
@@ -410,10 +420,13 @@ async fn reloads(
             );
         }
         catalog.rebase(base(&fresh));
-        reception
-            .metrics
-            .gauge(&names::CONFIG_INFO, &[("hash", &fresh.hash())])
-            .set(1.0);
+        let shown = |config: &Config, value| {
+            metrics
+                .gauge(&names::CONFIG_INFO, &[("hash", &config.hash())])
+                .set(value);
+        };
+        shown(&config, 0.0);
+        shown(&fresh, 1.0);
         info!(events = fresh.events.len(), "the file was read again");
         config = fresh;
     }

@@ -14,8 +14,17 @@ use crate::config::{self, Config};
 /// Editors write a file in several steps; it is read when they are through.
 const SETTLE: Duration = Duration::from_millis(300);
 
+/// What reading the file again gave.
+#[derive(Debug)]
+pub enum Reload {
+    /// A good configuration.
+    Fresh(Box<Config>),
+    /// Faults, which are in the log: the old configuration stays.
+    Faulty,
+}
+
 /// Sends each good new configuration of `path`, until the receiver is gone.
-pub async fn watch(path: PathBuf, to: mpsc::Sender<Config>) {
+pub async fn watch(path: PathBuf, to: mpsc::Sender<Reload>) {
     let (changed, mut notices) = mpsc::channel(1);
     // The folder is watched, not the file: editors and config maps replace it.
     let _watcher = match watcher(&path, changed) {
@@ -42,17 +51,17 @@ pub async fn watch(path: PathBuf, to: mpsc::Sender<Config>) {
             continue;
         }
         last = now;
-        match Config::load(&path, config::variables()) {
-            Ok(config) => {
-                if to.send(config).await.is_err() {
-                    return;
-                }
-            }
+        let read = match Config::load(&path, config::variables()) {
+            Ok(config) => Reload::Fresh(Box::new(config)),
             Err(faults) => {
                 for fault in &faults {
                     error!(%fault, "the file has a fault; the old configuration stays");
                 }
+                Reload::Faulty
             }
+        };
+        if to.send(read).await.is_err() {
+            return;
         }
     }
 }

@@ -164,7 +164,7 @@ pub(crate) struct Site {
     pub(crate) admin: SocketAddr,
     pub(crate) running: Running,
     plan: Plan,
-    reload: mpsc::Sender<Config>,
+    reload: mpsc::Sender<sumun::run::Reload>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<(), RunError>>>,
 }
@@ -226,7 +226,8 @@ impl Site {
         self.plan = self.plan.clone().settings(settings);
         let config = self.plan.config(self.origin.address);
         let wanted = config.events[0].clone();
-        self.reload.send(config).await.unwrap();
+        let fresh = sumun::run::Reload::Fresh(Box::new(config));
+        self.reload.send(fresh).await.unwrap();
         let ledger = self.ledger();
         until("new settings", async || {
             let rules = ledger.view()?.snapshot.meta.rules.clone();
