@@ -47,7 +47,7 @@ pub const EVENT_KEYS: &[Key] = &[
     key("session_max", Kind::Duration(30_000, 30 * DAY)),
     key("ticket_idle", Kind::Duration(10_000, 3_600_000)),
     key("waiting_max", Kind::Count(1, MANY)),
-    key("joins_per_address_per_minute", Kind::Count(1, 1_000_000)),
+    key("joins_per_address_per_minute", Kind::Count(1, 100_000_000)),
     key("success_url", Kind::Text(2000)),
     key("waiting_status", Kind::Status(&[200, 202, 429, 503])),
     key("crawlers", Kind::Word(&["503", "allow"])),
