@@ -3,6 +3,8 @@ FROM rust:1-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src ./src
+# Named in Cargo.toml, so they must be there; they are not built.
+COPY benches ./benches
 RUN cargo build --release --locked && strip target/release/sumun
 
 FROM debian:bookworm-slim
