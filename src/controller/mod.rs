@@ -65,6 +65,7 @@ pub struct Controller {
     refreshed: usize,
     beaten_ms: u64,
     failing: bool,
+    files_differ: bool,
 }
 
 impl Controller {
@@ -82,6 +83,7 @@ impl Controller {
             refreshed: 0,
             beaten_ms: 0,
             failing: false,
+            files_differ: false,
         }
     }
 
@@ -198,6 +200,7 @@ impl Controller {
             self.pushed = pushing;
         }
         self.follow_reset(&snapshot);
+        self.compare_files(&snapshot);
         self.settle_rules(&snapshot).await;
         self.ledger.sessions.note_ended(&snapshot.ended);
         self.ledger
@@ -246,6 +249,17 @@ impl Controller {
             let known = &view.snapshot.meta;
             known.born != snapshot.meta.born || known.seq > snapshot.meta.seq
         })
+    }
+
+    /// Gateways that run different files are told of, once for each change.
+    fn compare_files(&mut self, snapshot: &Snapshot) {
+        let others = snapshot
+            .present()
+            .any(|row| row.report.config != self.bench.config);
+        if others && !self.files_differ {
+            warn!(event = %self.ledger.id, config = self.bench.config, "other gateways run another configuration; the one started last sets limit and mode");
+        }
+        self.files_differ = others;
     }
 
     /// A reset, made at any gateway, makes every place void.

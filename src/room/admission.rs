@@ -426,6 +426,7 @@ pub(crate) mod tests {
     fn a_session_threshold_is_the_limit_while_queueing() {
         let mut meta = meta();
         meta.gate = Gate::Queueing;
+        (meta.pace, meta.tokens) = (Some(10.0), 10.0);
         meta.issued = Number(20);
         let measured = Measured {
             sessions_threshold: Some(5),

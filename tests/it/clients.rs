@@ -204,6 +204,50 @@ async fn a_form_without_a_pass_is_told_that_it_was_not_sent_and_enters_by_get() 
 }
 
 #[tokio::test]
+async fn a_form_that_a_bank_sends_back_comes_through_with_its_pass_while_it_is_busy() {
+    let site = Site::with("limit = 1").await;
+    let mut customer = site.filled_by_one().await;
+    let ask = Ask::form("/pay/return", "paid=1")
+        .with("sec-fetch-site", "cross-site")
+        .with("origin", "https://bank.example");
+    customer.send(ask).await.must_come_from_the_origin();
+    let seen = site.origin.last();
+    assert_eq!(
+        (seen.method, &seen.body[..]),
+        (Method::POST, &b"paid=1"[..])
+    );
+    assert_eq!(
+        seen.headers["sumun-session"],
+        customer.pass().session.to_string()
+    );
+}
+
+#[tokio::test]
+async fn an_origin_that_is_silent_is_504_with_a_page_of_ours_and_counted_by_kind() {
+    let plan = Plan::event("limit = 5").tables("[timeouts]\nfirst_byte = \"200ms\"");
+    let site = plan.open().await;
+    let (_never, gate) = tokio::sync::watch::channel(false);
+    site.origin.answers(move |_| Reply::page().behind(&gate));
+    let ask = Ask::page("/slow").with("accept-language", "en");
+    let answer = site.visitor().send(ask).await;
+    assert_eq!(answer.status, 504);
+    assert!(answer.text().contains("<html"), "{}", answer.text());
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let answer = site.visitor().send(Ask::fetch("/slow")).await;
+    assert_eq!(answer.status, 504);
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/problem+json")
+    );
+    let counted = "sumun_origin_failures_total{kind=\"first_byte_timeout\"} 2";
+    until("both are counted", async || {
+        let text = site.running.reception.metrics.render();
+        text.lines().any(|line| line == counted).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn crawlers_are_forwarded_while_it_is_busy_if_the_operator_allows_it() {
     let site = Site::with("limit = 1\ncrawlers = \"allow\"").await;
     let _inside = site.filled_by_one().await;
