@@ -3,6 +3,7 @@
 //! a leader: one of them wins each step, the others see that and go on.
 
 mod gauges;
+mod pages;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use gauges::Gauges;
+use pages::{next_of, pages_to_read};
 
 use crate::ledger::{Ledger, View};
 use crate::metrics::{self as names, Metrics};
@@ -466,40 +468,4 @@ fn moved(snapshot: &mut Snapshot, next: Next, step: Step) {
     meta.gate = next.gate;
     meta.calm_since = next.calm_since;
     meta.pace = step.pace;
-}
-
-/// The pages to read whole, from the watermark on, and those behind them.
-fn pages_to_read(snapshot: &Snapshot) -> (Vec<u64>, Vec<u64>) {
-    let meta = &snapshot.meta;
-    if meta.called == meta.issued && snapshot.pages.is_empty() {
-        return (vec![meta.issued.page()], Vec::new());
-    }
-    let mut ahead: Vec<u64> = snapshot
-        .pages
-        .iter()
-        .copied()
-        .filter(|page| *page >= meta.called.page())
-        .collect();
-    // The next number may open a page that this snapshot does not know.
-    if !ahead.contains(&meta.issued.page()) {
-        ahead.push(meta.issued.page());
-    }
-    let behind = ahead.split_off(ahead.len().min(2));
-    (ahead, behind)
-}
-
-/// The next few of a list, round robin.
-fn next_of(list: &[u64], at: &mut usize) -> Vec<u64> {
-    const TAKEN: usize = 4;
-    if list.is_empty() {
-        return Vec::new();
-    }
-    let from = *at % list.len();
-    *at = at.wrapping_add(TAKEN);
-    list.iter()
-        .cycle()
-        .skip(from)
-        .take(TAKEN.min(list.len()))
-        .copied()
-        .collect()
 }
