@@ -2,25 +2,36 @@
 //! fields known by name. A misspelt field is told, not passed over: an
 //! overlooked `ticket` would cost somebody their place.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::{BODY_BYTES_MAX, Problem};
 
-/// The fields of a request.
+/// The fields of a request, by the names that the call knows.
 #[derive(Debug, Default)]
-pub(crate) struct Fields(Map<String, Value>);
+pub(crate) struct Fields(Vec<(&'static str, Held)>);
+
+/// What a field holds.
+#[derive(Debug)]
+enum Held {
+    Text(String),
+    Null,
+    Other,
+}
 
 impl Fields {
     /// The JSON object that a body is; no body is an object without fields.
     ///
     /// # Errors
-    /// When it is too large, breaks off, is no JSON object, or has a field
-    /// that is not one of `known`.
-    pub(crate) async fn read<B>(body: B, known: &[&str]) -> Result<Self, Problem>
+    /// When it is too large, breaks off, is no JSON object, has a field twice,
+    /// or one that is not of `known`.
+    pub(crate) async fn read<B>(body: B, known: &[&'static str]) -> Result<Self, Problem>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -30,9 +41,12 @@ impl Fields {
         if text.trim_ascii().is_empty() {
             return Ok(Self::default());
         }
-        match serde_json::from_slice(&text) {
-            Ok(Value::Object(fields)) => Self(fields).only(known),
-            Ok(_) => Err(malformed("the body must be a JSON object")),
+        let mut json = serde_json::Deserializer::from_slice(&text);
+        let read = Known(known).deserialize(&mut json);
+        match read.and_then(|read| json.end().map(|()| read)) {
+            Ok(read) => read,
+            // Every value is taken as it comes, so only the whole can be of a wrong type.
+            Err(fault) if fault.is_data() => Err(malformed("the body must be a JSON object")),
             Err(fault) => Err(malformed(format!("the body is no JSON: {fault}"))),
         }
     }
@@ -43,28 +57,23 @@ impl Fields {
     /// # Errors
     /// When one stands there twice.
     pub(crate) fn query(query: Option<&str>, known: &[&'static str]) -> Result<Self, Problem> {
-        let mut fields = Map::new();
+        let mut fields = Self::default();
         for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             let Some(known) = known.iter().find(|known| **known == name) else {
                 continue;
             };
-            let value = Value::String(value.into_owned());
-            if fields.insert((*known).to_owned(), value).is_some() {
-                return Err(Problem::input(*known, "stands there twice"));
-            }
+            fields.add(known, Held::Text(value.into_owned()))?;
         }
-        Ok(Self(fields))
+        Ok(fields)
     }
 
-    fn only(self, known: &[&str]) -> Result<Self, Problem> {
-        let unknown = self.0.keys().find(|name| !known.contains(&name.as_str()));
-        match unknown {
-            None => Ok(self),
-            Some(name) => Err(Problem::input(
-                shown(name),
-                format!("is not known here; known are {}", known.join(", ")),
-            )),
+    /// A field that stands there twice has two readings.
+    fn add(&mut self, name: &'static str, held: Held) -> Result<(), Problem> {
+        if self.0.iter().any(|(known, _)| *known == name) {
+            return Err(Problem::input(name, "stands there twice"));
         }
+        self.0.push((name, held));
+        Ok(())
     }
 
     /// A text; `null` and an absent field are the same.
@@ -72,10 +81,11 @@ impl Fields {
     /// # Errors
     /// When it is something else.
     pub(crate) fn text(&self, name: &'static str) -> Result<Option<&str>, Problem> {
-        match self.0.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(Problem::input(name, "must be a string")),
+        let held = self.0.iter().find(|(known, _)| *known == name);
+        match held.map(|(_, held)| held) {
+            None | Some(Held::Null) => Ok(None),
+            Some(Held::Text(text)) => Ok(Some(text)),
+            Some(Held::Other) => Err(Problem::input(name, "must be a string")),
         }
     }
 
@@ -87,6 +97,96 @@ impl Fields {
         self.text(name)?
             .filter(|text| !text.is_empty())
             .ok_or_else(|| Problem::input(name, "is missing"))
+    }
+}
+
+/// Reads an object's fields without making a map of them: polls come here.
+struct Known<'a>(&'a [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for Known<'_> {
+    type Value = Result<Fields, Problem>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Known<'_> {
+    type Value = Result<Fields, Problem>;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut read = Ok(Fields::default());
+        while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            let Some(known) = self.0.iter().find(|known| **known == name) else {
+                map.next_value::<IgnoredAny>()?;
+                let known = self.0.join(", ");
+                let detail = format!("is not known here; known are {known}");
+                read = read.and(Err(Problem::input(shown(&name), detail)));
+                continue;
+            };
+            let held = map.next_value()?;
+            if let Ok(fields) = &mut read
+                && let Err(twice) = fields.add(known, held)
+            {
+                read = Err(twice);
+            }
+        }
+        Ok(read)
+    }
+}
+
+impl<'de> Deserialize<'de> for Held {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Whatever)
+    }
+}
+
+/// Takes every value: a text as it is, of others only that they were there.
+struct Whatever;
+
+impl<'de> Visitor<'de> for Whatever {
+    type Value = Held;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("any value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Held, E> {
+        Ok(Held::Text(text.to_owned()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Held, E> {
+        Ok(Held::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Held, E> {
+        Ok(Held::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Held, E> {
+        Ok(Held::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Held, E> {
+        Ok(Held::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Held, E> {
+        Ok(Held::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Held, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Held::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Held, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Held::Other)
     }
 }
 
@@ -131,8 +231,16 @@ mod tests {
         assert_eq!(fields.text("a").unwrap(), Some("x"));
         assert_eq!(fields.text("b").unwrap(), None);
         assert!(read(" ").await.unwrap().text("a").unwrap().is_none());
-        for bad in ["[]", "{", "\u{1}", r#"{"c":1}"#, "nul"] {
-            assert!(read(bad).await.is_err(), "{bad}");
+        for bad in ["[]", "{", "\u{1}", "nul", "{}{}", "7", r#"{"a":"x"#] {
+            let problem = read(bad).await.unwrap_err();
+            assert_eq!(problem.word, "malformed", "{bad}");
+        }
+        for bad in [r#"{"c":1}"#, r#"{"a":"x","a":"y"}"#, r#"{"d":[],"a":1}"#] {
+            assert_eq!(read(bad).await.unwrap_err().word, "input", "{bad}");
+        }
+        for other in ["7", "-7", "0.5", "true", "[[1]]", r#"{"b":{}}"#] {
+            let body = format!(r#"{{"a":{other}}}"#).leak();
+            assert!(read(body).await.unwrap().text("a").is_err(), "{other}");
         }
         let fields = read(r#"{"a":7,"b":""}"#).await.unwrap();
         assert!(fields.text("a").is_err() && fields.required("b").is_err());

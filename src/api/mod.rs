@@ -124,10 +124,14 @@ pub(crate) fn empty(status: StatusCode) -> Response<Bytes> {
     answer
 }
 
+/// Most documents take no more than this, in bytes: no room is sought twice.
+const DOCUMENT_BYTES: usize = 1_024;
+
 /// JSON that nobody may store.
 pub(crate) fn document(status: StatusCode, document: &impl Serialize) -> Response<Bytes> {
-    match serde_json::to_vec(document) {
-        Ok(text) => own(status, "application/json", text.into()),
+    let mut text = Vec::with_capacity(DOCUMENT_BYTES);
+    match serde_json::to_writer(&mut text, document) {
+        Ok(()) => own(status, "application/json", text.into()),
         // Our own plain structs: there is nothing in them that JSON has not.
         Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
     }

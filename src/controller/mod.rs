@@ -17,6 +17,7 @@ use pages::{next_of, pages_to_read};
 use crate::ledger::{Ledger, View};
 use crate::metrics::{self as names, Metrics};
 use crate::room::admission::{self, Measured, Plan};
+use crate::room::census::Census;
 use crate::room::estimate::History;
 use crate::room::gate::{self, Load, Next, Signal};
 use crate::room::snapshot::{OFFER_MS, Report, Snapshot};
@@ -216,7 +217,8 @@ impl Controller {
             settings.queue_when.min_requests,
         );
         let readings = gate::readings(&load, snapshot.sessions, &settings.queue_when);
-        self.history.record(&snapshot);
+        self.history
+            .record(&snapshot, Census::of(&snapshot).waiting());
         let rates = self.history.rates();
         let next = gate::next(
             snapshot.meta.gate,

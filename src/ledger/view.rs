@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::room::estimate::{self, Place, Rates, Wait};
+use crate::room::census::{Census, Place};
+use crate::room::estimate::{self, Rates, Wait};
 use crate::room::gate::{Gate, Reading};
 use crate::room::snapshot::Snapshot;
 use crate::room::ticket::Number;
@@ -24,7 +25,7 @@ pub struct View {
     pub readings: [Reading; 6],
     /// The signing keys that all gateways know.
     pub shared_keys: Vec<String>,
-    waiting: u64,
+    census: Census,
 }
 
 impl View {
@@ -33,7 +34,7 @@ impl View {
     pub fn new(snapshot: Snapshot, taken_ms: u64, rates: Rates, readings: [Reading; 6]) -> Self {
         Self {
             shared_keys: shared_keys(&snapshot),
-            waiting: estimate::waiting(&snapshot),
+            census: Census::of(&snapshot),
             snapshot,
             taken_ms,
             store_up: true,
@@ -79,13 +80,13 @@ impl View {
     /// Living tickets that wait to be called.
     #[must_use]
     pub fn waiting(&self) -> u64 {
-        self.waiting
+        self.census.waiting()
     }
 
     /// Where a number stands.
     #[must_use]
     pub fn place(&self, number: Number) -> Place {
-        estimate::place(&self.snapshot, number)
+        self.census.place(number)
     }
 
     /// How long the ticket at `position` will wait.

@@ -1,101 +1,15 @@
-//! Where a ticket stands and how long it will wait, said honestly.
+//! How long a ticket will wait, said honestly.
 //!
-//! A position is exact in the pages that were read and counted by density
-//! behind them. A wait is the line ÷ the measured rate, corrected for those
+//! A wait is the line ÷ the measured rate, corrected for those
 //! who give up, with a range of 2.1 standard deviations (ALGORITHM §7: a
 //! nominal 80 % band covered half of the cases).
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::pages::{BUCKET_NUMBERS, PAGE_NUMBERS};
 use super::snapshot::Snapshot;
 use super::ticket::Number;
 use super::time::{Timestamp, millis};
-
-/// A place in line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// How many living tickets stand before, plus one.
-    pub position: u64,
-    /// How many stand behind.
-    pub behind: u64,
-    /// Whether the position is counted by density, not one by one.
-    pub about: bool,
-}
-
-/// Living tickets from the watermark up to `number`, and whether the count
-/// is by density.
-fn living_before(snapshot: &Snapshot, number: Number) -> (u64, bool) {
-    let called = snapshot.meta.called;
-    let mut count = 0;
-    let mut about = false;
-    for page in &snapshot.pages {
-        if *page < called.page() || *page > number.page() {
-            continue;
-        }
-        let from = if *page == called.page() {
-            called.bit()
-        } else {
-            0
-        };
-        let to = if *page == number.page() {
-            number.bit()
-        } else {
-            PAGE_NUMBERS
-        };
-        if let Some((_, bits)) = snapshot.front.iter().find(|(front, _)| front == page) {
-            count += bits.count(from, to);
-            continue;
-        }
-        about = true;
-        if let Some(row) = snapshot.density.get(page) {
-            count += by_density(row, from, to);
-        }
-    }
-    (count, about)
-}
-
-/// Whole buckets as counted, the bucket that a bound cuts in proportion.
-fn by_density(row: &[u16; 8], from: usize, to: usize) -> u64 {
-    row.iter()
-        .enumerate()
-        .map(|(index, living)| {
-            let (low, high) = (index * BUCKET_NUMBERS, (index + 1) * BUCKET_NUMBERS);
-            let covered = high.min(to).saturating_sub(low.max(from));
-            (usize::from(*living) * covered / BUCKET_NUMBERS) as u64
-        })
-        .sum()
-}
-
-/// Tickets that wait to be called.
-#[must_use]
-pub fn waiting(snapshot: &Snapshot) -> u64 {
-    living_before(snapshot, snapshot.meta.issued).0
-}
-
-/// Where a number stands. A called one stands among those whose offers stand.
-#[must_use]
-pub fn place(snapshot: &Snapshot, number: Number) -> Place {
-    let offers_before = snapshot
-        .offers
-        .iter()
-        .filter(|(offered, due)| *offered < number && *due > snapshot.now())
-        .count() as u64;
-    if number < snapshot.meta.called {
-        return Place {
-            position: offers_before + 1,
-            behind: waiting(snapshot),
-            about: false,
-        };
-    }
-    let (before, about) = living_before(snapshot, number);
-    Place {
-        position: offers_before + before + 1,
-        behind: waiting(snapshot).saturating_sub(before + 1),
-        about,
-    }
-}
 
 /// A wait in seconds: the estimate and the range that it lies in.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -189,7 +103,7 @@ impl History {
 
     /// Remembers a snapshot's counters. Counters that went back (another life
     /// of the store) begin the history anew.
-    pub fn record(&mut self, snapshot: &Snapshot) {
+    pub fn record(&mut self, snapshot: &Snapshot, waiting: u64) {
         let meta = &snapshot.meta;
         let sample = Sample {
             time: meta.time,
@@ -198,7 +112,7 @@ impl History {
             issued: meta.issued,
             called: meta.called,
             offered: self.offered,
-            waiting: waiting(snapshot),
+            waiting,
         };
         if self.samples.back().is_some_and(|last| {
             last.begun > sample.begun
@@ -325,35 +239,13 @@ mod tests {
     use crate::room::admission::tests::{line, meta};
 
     #[test]
-    fn a_position_counts_only_the_living_before_it() {
-        let mut meta = meta();
-        (meta.called, meta.issued) = (Number(3), Number(50));
-        let snapshot = line(meta, 0, &[1, 5, 9, 30]);
-        let place = place(&snapshot, Number(30));
-        assert_eq!((place.position, place.behind, place.about), (3, 0, false));
-    }
-
-    #[test]
-    fn behind_the_front_pages_a_position_is_by_density() {
-        let mut meta = meta();
-        meta.issued = Number(4 * 65_536);
-        let mut snapshot = line(meta, 0, &[1, 2, 65_537]);
-        snapshot.pages = vec![0, 1, 2];
-        snapshot
-            .density
-            .insert(2, [8_000, 4_000, 0, 0, 0, 0, 0, 100]);
-        let place = place(&snapshot, Number::at(2, 8_192 + 4_096));
-        assert_eq!((place.position, place.about), (3 + 8_000 + 2_000 + 1, true));
-    }
-
-    #[test]
     fn a_line_that_moves_steadily_is_estimated_by_its_rate() {
         let mut history = History::default();
         for second in 0..=60 {
             let mut meta = meta();
             meta.time = Timestamp(second * 1000);
             meta.begun = second * 5;
-            history.record(&line(meta, 0, &[]));
+            history.record(&line(meta, 0, &[]), 0);
         }
         let rates = history.rates();
         assert!((rates.admitted.unwrap() - 5.0).abs() < 1e-9);
@@ -374,9 +266,8 @@ mod tests {
             } else {
                 990 + second
             };
-            let waiting: &[u64] = if second > 10 { &[1, 2, 3] } else { &[] };
-            (meta.called, meta.issued) = (Number(0), Number(9));
-            history.record(&line(meta, 0, waiting));
+            let waiting = if second > 10 { 3 } else { 0 };
+            history.record(&line(meta, 0, &[]), waiting);
         }
         let admitted = history.rates().admitted.unwrap();
         assert!(admitted < 2.0, "{admitted}");
@@ -434,7 +325,7 @@ mod tests {
             let mut meta = meta();
             meta.time = Timestamp(second * 1000);
             meta.begun = begun;
-            history.record(&line(meta, 0, &[]));
+            history.record(&line(meta, 0, &[]), 0);
         }
         assert_eq!(history.rates().admitted, None);
     }

@@ -2,6 +2,7 @@
 //! draws randomness: time and state are arguments, decisions are values.
 
 pub mod admission;
+pub mod census;
 pub mod decision;
 pub mod estimate;
 pub mod event;

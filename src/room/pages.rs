@@ -162,6 +162,11 @@ impl Bits {
         bits
     }
 
+    /// The 64-bit words, first number highest.
+    pub fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        self.0.iter().copied()
+    }
+
     /// Living numbers per 8,192, in order: the page's row of the density table.
     #[must_use]
     pub fn density(&self) -> [u16; 8] {

@@ -1,12 +1,20 @@
 //! The claims as they stand in the signed text, and as the house uses them.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
+use super::Form;
 use crate::room::event::EventId;
 use crate::room::ticket::{Generation, Number, SessionKey};
 
 /// `iss` of every token of ours.
 pub(super) const ISSUER: &str = "sumun";
+
+/// `aud` of each kind.
+const TICKET: &str = "ticket";
+const PASS: &str = "pass";
+const SUCCESS: &str = "success";
 
 /// The form of the claims.
 const VERSION: u8 = 1;
@@ -105,16 +113,21 @@ pub enum Token {
     Success(Success),
 }
 
-/// The JWT claims set (RFC 7519 §4); names in DESIGN §10.
+/// The JWT claims set (RFC 7519 §4); names in DESIGN §10. It borrows from the
+/// token that is signed, or from the text that is read.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Claims {
+pub(super) struct Claims<'a> {
     v: u8,
-    iss: String,
-    aud: String,
-    evt: EventId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hst: Option<String>,
-    sub: String,
+    #[serde(borrow)]
+    iss: Cow<'a, str>,
+    #[serde(borrow)]
+    aud: Cow<'a, str>,
+    #[serde(borrow)]
+    evt: Cow<'a, str>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    hst: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    sub: Cow<'a, str>,
     iat: u64,
     exp: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,15 +148,15 @@ pub(super) struct Claims {
     est: Option<u64>,
 }
 
-impl Claims {
-    fn new(aud: &str, evt: &EventId, sub: &str, iat: u64, exp: u64) -> Self {
+impl<'a> Claims<'a> {
+    fn new(aud: &'a str, evt: &'a EventId, sub: &'a str, iat: u64, exp: u64) -> Self {
         Self {
             v: VERSION,
-            iss: ISSUER.to_owned(),
-            aud: aud.to_owned(),
-            evt: evt.clone(),
+            iss: ISSUER.into(),
+            aud: aud.into(),
+            evt: evt.as_str().into(),
             hst: None,
-            sub: sub.to_owned(),
+            sub: sub.into(),
             iat,
             exp,
             num: None,
@@ -158,10 +171,10 @@ impl Claims {
     }
 
     /// The claims of a token.
-    pub(super) fn of(token: &Token) -> Self {
+    pub(super) fn of(token: &'a Token) -> Self {
         match token {
             Token::Ticket(t) => Self {
-                hst: t.scope.clone(),
+                hst: t.scope.as_deref().map(Cow::Borrowed),
                 num: Some(t.number.0),
                 generation: Some(t.generation.0),
                 pos: t.position,
@@ -169,29 +182,33 @@ impl Claims {
                 nxt: Some(t.next_poll),
                 beg: Some(t.since),
                 est: t.estimate,
-                ..Self::new("ticket", &t.event, &t.visitor, t.issued_at, t.expires)
+                ..Self::new(TICKET, &t.event, &t.visitor, t.issued_at, t.expires)
             },
             Token::Pass(p) => Self {
-                hst: p.scope.clone(),
+                hst: p.scope.as_deref().map(Cow::Borrowed),
                 sid: Some(p.session),
                 beg: Some(p.begun),
-                ..Self::new("pass", &p.event, &p.visitor, p.issued_at, p.expires)
+                ..Self::new(PASS, &p.event, &p.visitor, p.issued_at, p.expires)
             },
             Token::Success(s) => Self {
                 sid: Some(s.session),
                 beg: Some(s.begun),
-                ..Self::new("success", &s.event, &s.visitor, s.issued_at, s.expires)
+                ..Self::new(SUCCESS, &s.event, &s.visitor, s.issued_at, s.expires)
             },
         }
     }
 
-    /// The token that these claims make; `None` when one is missing.
-    pub(super) fn token(self) -> Option<Token> {
-        if self.v != VERSION {
+    /// The token that these claims make, signed in this form; `None` when one
+    /// is missing or is not ours.
+    pub(super) fn token(self, form: Form) -> Option<Token> {
+        if self.v != VERSION || self.iss != ISSUER {
             return None;
         }
-        Some(match self.aud.as_str() {
-            "ticket" => Token::Ticket(Ticket {
+        let event = EventId::new(&self.evt).ok()?;
+        let scope = self.hst.map(Cow::into_owned);
+        let visitor = self.sub.into_owned();
+        Some(match (self.aud.as_ref(), form) {
+            (TICKET, Form::Gateways) => Token::Ticket(Ticket {
                 number: Number(self.num?),
                 generation: Generation(self.generation?),
                 position: self.pos,
@@ -199,26 +216,26 @@ impl Claims {
                 next_poll: self.nxt?,
                 since: self.beg?,
                 estimate: self.est,
-                event: self.evt,
-                scope: self.hst,
-                visitor: self.sub,
+                event,
+                scope,
+                visitor,
                 issued_at: self.iat,
                 expires: self.exp,
             }),
-            "pass" => Token::Pass(Pass {
+            (PASS, Form::Gateways) => Token::Pass(Pass {
                 session: self.sid?,
                 begun: self.beg?,
-                event: self.evt,
-                scope: self.hst,
-                visitor: self.sub,
+                event,
+                scope,
+                visitor,
                 issued_at: self.iat,
                 expires: self.exp,
             }),
-            "success" => Token::Success(Success {
+            (SUCCESS, Form::Others) => Token::Success(Success {
                 session: self.sid?,
                 begun: self.beg?,
-                event: self.evt,
-                visitor: self.sub,
+                event,
+                visitor,
                 issued_at: self.iat,
                 expires: self.exp,
             }),

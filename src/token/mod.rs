@@ -3,20 +3,23 @@
 //!
 //! JWT (RFC 7519). Tickets and passes are HS256, only gateways need them;
 //! success tokens are ES256, so that other servers can check them with a
-//! public key (DESIGN §10).
+//! public key (DESIGN §10). Every poll reads a ticket and signs another, so
+//! the compact form (RFC 7515 §7.1) is put together here: a key's header is
+//! encoded once and known again by its text, and claims are parsed once.
 
 mod claims;
 pub mod cookie;
 
+use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hkdf::Hkdf;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto};
 use p256::elliptic_curve::sec1::ToEncodedPoint;
 use p256::pkcs8::EncodePrivateKey;
 use sha2::Sha256;
 
-use claims::{Claims, ISSUER};
+use claims::Claims;
 pub use claims::{Pass, Success, Ticket, Token};
 
 use crate::room::time::Timestamp;
@@ -34,15 +37,120 @@ pub const TICKET_SECONDS: u64 = 86_400;
 /// Longer texts are no token of ours, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 2_048;
 
+/// A longer name is no key's, in bytes.
+const KEY_ID_BYTES_MAX: usize = 64;
+
 /// One signing key: a name and a secret.
 pub struct Key {
     id: String,
-    success_id: String,
-    sign: EncodingKey,
-    verify: DecodingKey,
-    sign_success: EncodingKey,
-    verify_success: DecodingKey,
+    gateways: Half,
+    others: Half,
     public: (String, String),
+}
+
+/// Who is to read a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Gateways alone: tickets and passes, HS256.
+    Gateways,
+    /// Other servers too: success tokens, ES256.
+    Others,
+}
+
+/// What a key signs and reads in one form.
+struct Half {
+    id: String,
+    /// The encoded header and its dot: how every token of this half begins.
+    head: String,
+    means: Means,
+}
+
+/// How a half signs.
+enum Means {
+    /// HS256, its key made ready once.
+    Hmac(Box<hmac::Key>),
+    /// ES256.
+    Ecdsa(EncodingKey, DecodingKey),
+}
+
+/// The claims of a token take this many bytes, seldom more.
+const CLAIMS_BYTES: usize = 320;
+
+impl Half {
+    fn new(id: String, means: Means) -> Self {
+        let header = Header {
+            kid: Some(id.clone()),
+            ..Header::new(means.algorithm())
+        };
+        // A header of plain texts has no form that JSON lacks.
+        let json = serde_json::to_vec(&header).unwrap_or_default();
+        Self {
+            head: URL_SAFE_NO_PAD.encode(json) + ".",
+            id,
+            means,
+        }
+    }
+
+    fn sign(&self, token: &Token) -> Option<String> {
+        let mut claims = Vec::with_capacity(CLAIMS_BYTES);
+        serde_json::to_writer(&mut claims, &Claims::of(token)).ok()?;
+        let mut text = String::with_capacity(self.head.len() + claims.len() * 4 / 3 + 128);
+        text.push_str(&self.head);
+        URL_SAFE_NO_PAD.encode_string(&claims, &mut text);
+        match &self.means {
+            Means::Hmac(key) => {
+                let signature = hmac::sign(key, text.as_bytes());
+                text.push('.');
+                URL_SAFE_NO_PAD.encode_string(signature, &mut text);
+            }
+            Means::Ecdsa(key, _) => {
+                let signature = crypto::sign(text.as_bytes(), key, Algorithm::ES256).ok()?;
+                text.push('.');
+                text.push_str(&signature);
+            }
+        }
+        Some(text)
+    }
+
+    /// Checks the signature before anything else of the text is read.
+    fn read(&self, text: &str, form: Form) -> Option<Token> {
+        let (signed, signature) = text.rsplit_once('.')?;
+        let (_, claims) = signed.split_once('.')?;
+        if !self.means.signed(signed.as_bytes(), signature) {
+            return None;
+        }
+        let mut plain = Vec::with_capacity(CLAIMS_BYTES);
+        URL_SAFE_NO_PAD.decode_vec(claims, &mut plain).ok()?;
+        let claims: Claims<'_> = serde_json::from_slice(&plain).ok()?;
+        claims.token(form)
+    }
+}
+
+impl Means {
+    fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Hmac(_) => Algorithm::HS256,
+            Self::Ecdsa(..) => Algorithm::ES256,
+        }
+    }
+
+    /// Whether a text was signed with this key; compared in constant time.
+    fn signed(&self, text: &[u8], signature: &str) -> bool {
+        match self {
+            Self::Hmac(key) => {
+                let mut bytes = [0; 48];
+                let decoded = URL_SAFE_NO_PAD.decode_slice(signature, &mut bytes);
+                let bytes = decoded.ok().and_then(|length| bytes.get(..length));
+                bytes.is_some_and(|bytes| hmac::verify(key, text, bytes).is_ok())
+            }
+            Self::Ecdsa(_, key) => {
+                matches!(
+                    crypto::verify(signature, text, key, Algorithm::ES256),
+                    Ok(true)
+                )
+            }
+        }
+    }
 }
 
 /// A key could not be made.
@@ -77,14 +185,24 @@ impl Key {
         let verify_success =
             DecodingKey::from_ec_components(&public.0, &public.1).map_err(|_| underivable())?;
         Ok(Self {
+            gateways: Half::new(
+                id.to_owned(),
+                Means::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret))),
+            ),
+            others: Half::new(
+                format!("{id}.s"),
+                Means::Ecdsa(EncodingKey::from_ec_der(der.as_bytes()), verify_success),
+            ),
             id: id.to_owned(),
-            success_id: format!("{id}.s"),
-            sign: EncodingKey::from_secret(secret),
-            verify: DecodingKey::from_secret(secret),
-            sign_success: EncodingKey::from_ec_der(der.as_bytes()),
-            verify_success,
             public,
         })
+    }
+
+    fn half(&self, form: Form) -> &Half {
+        match form {
+            Form::Gateways => &self.gateways,
+            Form::Others => &self.others,
+        }
     }
 }
 
@@ -113,8 +231,6 @@ pub enum Verdict {
 /// The keys: the first one signs, all verify.
 pub struct Keyring {
     keys: Vec<Key>,
-    hmac: Validation,
-    ecdsa: Validation,
 }
 
 impl Keyring {
@@ -124,11 +240,7 @@ impl Keyring {
     /// Never; an empty ring signs nothing and knows no token.
     #[must_use]
     pub fn new(keys: Vec<Key>) -> Self {
-        Self {
-            keys,
-            hmac: validation(Algorithm::HS256, &["ticket", "pass"]),
-            ecdsa: validation(Algorithm::ES256, &["success"]),
-        }
+        Self { keys }
     }
 
     /// The names of the keys, the signing one first.
@@ -152,14 +264,11 @@ impl Keyring {
     /// `None` only if the ring is empty or signing fails.
     #[must_use]
     pub fn sign(&self, token: &Token, shared: &[String]) -> Option<String> {
-        let key = self.signer(shared)?;
-        let (algorithm, id, with) = match token {
-            Token::Success(_) => (Algorithm::ES256, &key.success_id, &key.sign_success),
-            Token::Ticket(_) | Token::Pass(_) => (Algorithm::HS256, &key.id, &key.sign),
+        let form = match token {
+            Token::Success(_) => Form::Others,
+            Token::Ticket(_) | Token::Pass(_) => Form::Gateways,
         };
-        let mut header = Header::new(algorithm);
-        header.kid = Some(id.clone());
-        encode(&header, &Claims::of(token), with).ok()
+        self.signer(shared)?.half(form).sign(token)
     }
 
     /// Reads a token. Its time is for the caller to judge, in store time.
@@ -168,33 +277,32 @@ impl Keyring {
         if text.len() > TOKEN_BYTES_MAX {
             return Verdict::Nothing;
         }
-        let Ok(header) = jsonwebtoken::decode_header(text) else {
-            return Verdict::Nothing;
+        let ours = self.halves().find(|(half, _)| text.starts_with(&half.head));
+        let (half, form) = match ours.map_or_else(|| self.spelt_otherwise(text), Ok) {
+            Ok(found) => found,
+            Err(verdict) => return verdict,
         };
-        let Some(kid) = header.kid.filter(|kid| kid.len() <= 64) else {
-            return Verdict::Nothing;
-        };
-        let success = header.alg == Algorithm::ES256;
-        let known = self
-            .keys
-            .iter()
-            .find(|key| kid == *(if success { &key.success_id } else { &key.id }));
-        let Some(key) = known else {
-            return if matches!(header.alg, Algorithm::HS256 | Algorithm::ES256) {
-                Verdict::UnknownKey
-            } else {
-                Verdict::Nothing
-            };
-        };
-        let (with, rules) = if success {
-            (&key.verify_success, &self.ecdsa)
-        } else {
-            (&key.verify, &self.hmac)
-        };
-        decode::<Claims>(text, with, rules)
-            .ok()
-            .and_then(|decoded| decoded.claims.token())
+        half.read(text, form)
             .map_or(Verdict::Nothing, Verdict::Good)
+    }
+
+    fn halves(&self) -> impl Iterator<Item = (&Half, Form)> {
+        let forms = [Form::Gateways, Form::Others];
+        (self.keys.iter()).flat_map(move |key| forms.map(|form| (key.half(form), form)))
+    }
+
+    /// Who signed a text whose header is not spelt as we spell it: a gateway
+    /// of another release may, or one with a key that is unknown here.
+    fn spelt_otherwise(&self, text: &str) -> Result<(&Half, Form), Verdict> {
+        let header = jsonwebtoken::decode_header(text).map_err(|_| Verdict::Nothing)?;
+        let kid = header.kid.filter(|kid| kid.len() <= KEY_ID_BYTES_MAX);
+        let kid = kid.ok_or(Verdict::Nothing)?;
+        if !matches!(header.alg, Algorithm::HS256 | Algorithm::ES256) {
+            return Err(Verdict::Nothing);
+        }
+        self.halves()
+            .find(|(half, _)| half.id == kid && half.means.algorithm() == header.alg)
+            .ok_or(Verdict::UnknownKey)
     }
 
     /// The public keys as a JWK Set (RFC 7517), to check success tokens with.
@@ -206,23 +314,12 @@ impl Keyring {
             .map(|key| {
                 serde_json::json!({
                     "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig",
-                    "kid": key.success_id, "x": key.public.0, "y": key.public.1,
+                    "kid": key.others.id, "x": key.public.0, "y": key.public.1,
                 })
             })
             .collect();
         serde_json::json!({ "keys": keys })
     }
-}
-
-/// Time is judged by the caller: the library would read the machine's clock,
-/// with a minute of leeway.
-fn validation(algorithm: Algorithm, audiences: &[&str]) -> Validation {
-    let mut validation = Validation::new(algorithm);
-    validation.set_audience(audiences);
-    validation.set_issuer(&[ISSUER]);
-    validation.set_required_spec_claims(&["aud", "iss", "exp"]);
-    validation.validate_exp = false;
-    validation
 }
 
 /// Whether a token that ends at `exp` (Unix seconds) is over: no leeway.
@@ -233,6 +330,8 @@ pub fn is_over(exp: u64, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use jsonwebtoken::{Validation, decode, encode};
+
     use super::*;
     use crate::room::event::EventId;
     use crate::room::ticket::{Generation, Number, SessionKey};
@@ -281,6 +380,58 @@ mod tests {
         for token in [ticket(), success()] {
             let text = ring.sign(&token, &[]).unwrap();
             assert_eq!(ring.verify(&text), Verdict::Good(token));
+        }
+    }
+
+    #[test]
+    fn the_compact_form_is_the_librarys() {
+        let secret = EncodingKey::from_secret(b"a-secret-secret-secret-secret-secret");
+        let mut header = Header::new(Algorithm::HS256);
+        header.kid = Some("a".into());
+        let text = encode(&header, &Claims::of(&ticket()), &secret).unwrap();
+        assert_eq!(ring(&["a"]).sign(&ticket(), &[]).unwrap(), text);
+    }
+
+    #[test]
+    fn a_header_that_another_release_spelt_is_read_too() {
+        let secret = EncodingKey::from_secret(b"a-secret-secret-secret-secret-secret");
+        let claims = serde_json::to_vec(&Claims::of(&ticket())).unwrap();
+        let spelt = |header: &str| {
+            let encode = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
+            let signed = format!("{}.{}", encode(header.as_bytes()), encode(&claims));
+            let signature = crypto::sign(signed.as_bytes(), &secret, Algorithm::HS256);
+            format!("{signed}.{}", signature.unwrap())
+        };
+        let ring = ring(&["a"]);
+        let other = spelt(r#"{"kid":"a", "alg":"HS256"}"#);
+        assert_eq!(ring.verify(&other), Verdict::Good(ticket()));
+        // The same bytes under the name of the other half, or of no key.
+        for (header, verdict) in [
+            (r#"{"alg":"HS256","kid":"a.s"}"#, Verdict::UnknownKey),
+            (r#"{"alg":"ES256","kid":"a.s"}"#, Verdict::Nothing),
+            (r#"{"alg":"HS256"}"#, Verdict::Nothing),
+            (r#"{"alg":"HS256","kid":"b"}"#, Verdict::UnknownKey),
+        ] {
+            assert_eq!(ring.verify(&spelt(header)), verdict, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_success_token_is_no_pass_and_a_pass_no_success_token() {
+        let ring = ring(&["a"]);
+        let key = &ring.keys[0];
+        let pass = Token::Pass(Pass {
+            event: EventId::new("main").unwrap(),
+            scope: None,
+            visitor: "visitor".into(),
+            issued_at: 1_000,
+            expires: 1_300,
+            session: SessionKey([7; 16]),
+            begun: 900,
+        });
+        for (half, token) in [(&key.gateways, success()), (&key.others, pass)] {
+            let text = half.sign(&token).unwrap();
+            assert_eq!(ring.verify(&text), Verdict::Nothing);
         }
     }
 
@@ -357,8 +508,13 @@ mod tests {
         let decoding =
             DecodingKey::from_ec_components(key["x"].as_str().unwrap(), key["y"].as_str().unwrap())
                 .unwrap();
-        let rules = validation(Algorithm::ES256, &["success"]);
-        assert!(decode::<Claims>(&text, &decoding, &rules).is_ok());
+        let mut rules = Validation::new(Algorithm::ES256);
+        rules.set_audience(&["success"]);
+        rules.set_issuer(&["sumun"]);
+        rules.validate_exp = false;
+        let read = decode::<serde_json::Value>(&text, &decoding, &rules).unwrap();
+        assert_eq!(read.header.kid.as_deref(), Some("a.s"));
+        assert_eq!(read.claims["sid"], "07070707070707070707070707070707");
     }
 
     #[test]

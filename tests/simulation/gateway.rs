@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sumun::room::admission::{Measured, plan};
+use sumun::room::census::Census;
 use sumun::room::estimate::History;
 use sumun::room::event::QueueWhen;
 use sumun::room::gate::{self, Load, LoadReport, pressure, readings};
@@ -194,7 +195,8 @@ impl Gateway {
             return;
         }
         self.adopt(&snapshot, door.now);
-        self.history.record(&snapshot);
+        self.history
+            .record(&snapshot, Census::of(&snapshot).waiting());
         if snapshot.meta.recovery.is_none() {
             self.planned = Some(self.decide(&snapshot, when));
         }

@@ -5,7 +5,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use sumun::room::estimate::{place, poll_after, wait};
+use sumun::room::census::Census;
+use sumun::room::estimate::{poll_after, wait};
 use sumun::room::snapshot::{Rules, UNPROVEN_MS};
 use sumun::room::ticket::{Generation, Number, SessionKey};
 use sumun::room::time::Timestamp;
@@ -463,7 +464,7 @@ impl World {
         visitor.polls += 1;
         let mut estimate = None;
         if let Some(seen) = &gateway.seen {
-            let place = place(seen, number);
+            let place = Census::of(seen).place(number);
             self.figures
                 .position(visitor.position, place.position, place.about);
             visitor.position = visitor.position.min(place.position);
@@ -581,7 +582,7 @@ impl World {
         let pick = self.dice.between(0, waiting.clamp(1, 2_000)) as usize;
         let picked = behind.copied().nth(pick);
         if let Some(number) = picked {
-            let place = place(seen, number);
+            let place = Census::of(seen).place(number);
             if !place.about && self.scenario.positions_known {
                 model.position(number, place.position);
             }

@@ -34,14 +34,12 @@ pub(super) struct Caller {
     pub(super) headers: HeaderMap,
     pub(super) visitor: Visitor,
     pub(super) page: Page,
-    pub(super) kind: Kind,
 }
 
 impl Caller {
     pub(super) fn new(head: Parts, visitor: Visitor, named: &[String]) -> Self {
         Self {
             page: page(&head.headers, &visitor, named),
-            kind: kind(&head.method, &head.headers),
             method: head.method,
             uri: head.uri,
             headers: head.headers,
@@ -61,6 +59,10 @@ impl Caller {
     /// A page that may have our cookies.
     pub(super) fn is_page(&self) -> bool {
         matches!(self.page, Page::Own | Page::Named)
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        kind(&self.method, &self.headers)
     }
 
     pub(super) fn language(&self) -> Language {

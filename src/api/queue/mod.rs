@@ -196,21 +196,13 @@ impl PublicDoor {
     /// The event that a field names.
     fn event(&self, fields: &Fields, name: &'static str) -> Result<Arc<Ledger>, Problem> {
         let id = fields.required(name)?;
-        if EventId::new(id).is_err() {
-            return Err(Problem::input(
-                name,
-                "an event's id is 1 to 32 of a-z, 0-9 and -",
-            ));
-        }
         let site = self.reception.site.load();
         site.ledgers.get(id).cloned().ok_or_else(|| {
-            Problem::new(
-                StatusCode::NOT_FOUND,
-                "event",
-                "No such event",
-                format!("there is no event {id}"),
-            )
-            .field(name)
+            if EventId::new(id).is_err() {
+                return Problem::input(name, "an event's id is 1 to 32 of a-z, 0-9 and -");
+            }
+            let detail = format!("there is no event {id}");
+            Problem::new(StatusCode::NOT_FOUND, "event", "No such event", detail).field(name)
         })
     }
 

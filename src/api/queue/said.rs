@@ -2,7 +2,7 @@
 //! known is `null`. The waiting page's script reads the same answer.
 
 use bytes::Bytes;
-use http::{Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 use super::PublicDoor;
@@ -273,7 +273,10 @@ fn write(ledger: &Ledger, standing: Standing<'_>) -> Response<Bytes> {
         "WAIT" => "wait",
         _ => "block",
     };
-    put(headers, "sumun-status", word);
+    headers.insert(
+        HeaderName::from_static("sumun-status"),
+        HeaderValue::from_static(word),
+    );
     if let Some(after) = whole.retry_after_ms {
         headers.insert(header::RETRY_AFTER, after.div_ceil(1000).into());
     }

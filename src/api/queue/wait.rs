@@ -27,7 +27,7 @@ impl PublicDoor {
     ) -> Result<Response<Bytes>, Problem> {
         let ledger = self.event(fields, "event")?;
         let back = here(fields.text("return")?.unwrap_or("/"));
-        if !caller.kind.is_navigation() {
+        if !caller.kind().is_navigation() {
             // Nobody is there who would wait: an image or a frame of a foreign
             // page must not draw places for its readers.
             let problem = Problem::new(
