@@ -35,7 +35,8 @@ pub struct Census {
 /// A page of the line.
 #[derive(Clone, Debug)]
 struct Page {
-    page: u64,
+    /// Which one.
+    at: u64,
     /// Living tickets between the watermark and this page.
     before: u64,
     /// Whether a page up to this one is counted by density.
@@ -119,7 +120,7 @@ impl Census {
                 Living::Counted(snapshot.density.get(page).copied().unwrap_or_default())
             };
             let page = Page {
-                page: *page,
+                at: *page,
                 before: census.waiting,
                 about,
                 living,
@@ -133,7 +134,7 @@ impl Census {
     /// Living tickets of a page from the watermark up to `number`.
     fn on_page(&self, page: &Page, number: Number) -> u64 {
         let within = |number: Number, whole: usize| {
-            if number.page() == page.page {
+            if number.page() == page.at {
                 number.bit()
             } else {
                 whole
@@ -178,9 +179,7 @@ impl Census {
     /// Living tickets from the watermark up to `number`, and whether the count
     /// is by density.
     fn living_before(&self, number: Number) -> (u64, bool) {
-        let at = self
-            .pages
-            .partition_point(|page| page.page <= number.page());
+        let at = self.pages.partition_point(|page| page.at <= number.page());
         let Some(page) = at.checked_sub(1).and_then(|at| self.pages.get(at)) else {
             return (0, false);
         };

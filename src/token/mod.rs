@@ -228,6 +228,16 @@ pub enum Verdict {
     Nothing,
 }
 
+/// Whose signature a text claims to bear.
+enum Signer<'a> {
+    /// A key's of this ring.
+    Known((&'a Half, Form)),
+    /// A key's that another gateway may know.
+    Unknown,
+    /// Nobody's.
+    Nobody,
+}
+
 /// The keys: the first one signs, all verify.
 pub struct Keyring {
     keys: Vec<Key>,
@@ -278,12 +288,14 @@ impl Keyring {
             return Verdict::Nothing;
         }
         let ours = self.halves().find(|(half, _)| text.starts_with(&half.head));
-        let (half, form) = match ours.map_or_else(|| self.spelt_otherwise(text), Ok) {
-            Ok(found) => found,
-            Err(verdict) => return verdict,
-        };
-        half.read(text, form)
-            .map_or(Verdict::Nothing, Verdict::Good)
+        let signer = ours.map_or_else(|| self.spelt_otherwise(text), Signer::Known);
+        match signer {
+            Signer::Known((half, form)) => half
+                .read(text, form)
+                .map_or(Verdict::Nothing, Verdict::Good),
+            Signer::Unknown => Verdict::UnknownKey,
+            Signer::Nobody => Verdict::Nothing,
+        }
     }
 
     fn halves(&self) -> impl Iterator<Item = (&Half, Form)> {
@@ -293,16 +305,19 @@ impl Keyring {
 
     /// Who signed a text whose header is not spelt as we spell it: a gateway
     /// of another release may, or one with a key that is unknown here.
-    fn spelt_otherwise(&self, text: &str) -> Result<(&Half, Form), Verdict> {
-        let header = jsonwebtoken::decode_header(text).map_err(|_| Verdict::Nothing)?;
-        let kid = header.kid.filter(|kid| kid.len() <= KEY_ID_BYTES_MAX);
-        let kid = kid.ok_or(Verdict::Nothing)?;
+    fn spelt_otherwise(&self, text: &str) -> Signer<'_> {
+        let Ok(header) = jsonwebtoken::decode_header(text) else {
+            return Signer::Nobody;
+        };
+        let Some(kid) = header.kid.filter(|kid| kid.len() <= KEY_ID_BYTES_MAX) else {
+            return Signer::Nobody;
+        };
         if !matches!(header.alg, Algorithm::HS256 | Algorithm::ES256) {
-            return Err(Verdict::Nothing);
+            return Signer::Nobody;
         }
         self.halves()
             .find(|(half, _)| half.id == kid && half.means.algorithm() == header.alg)
-            .ok_or(Verdict::UnknownKey)
+            .map_or(Signer::Unknown, Signer::Known)
     }
 
     /// The public keys as a JWK Set (RFC 7517), to check success tokens with.
