@@ -17,7 +17,7 @@ use pages::{next_of, pages_to_read};
 use crate::ledger::{Ledger, View};
 use crate::metrics::{self as names, Metrics};
 use crate::room::admission::{self, Measured, Plan};
-use crate::room::estimate::History;
+use crate::room::estimate::{self, History};
 use crate::room::gate::{self, Load, Next, Signal};
 use crate::room::snapshot::{OFFER_MS, Report, Snapshot};
 use crate::room::ticket::Number;
@@ -334,6 +334,7 @@ impl Controller {
             pace: plan.pace,
             show: plan.show,
             sweep: next_of(&snapshot.pages, &mut self.refreshed),
+            waiting: estimate::waiting(snapshot),
         };
         match self.bench.store.step(&self.ledger.id, &step).await {
             Ok(Reply::Done(Stepped::Done { lapsed, expired })) => {

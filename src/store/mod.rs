@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::room::event::{EventId, Mode};
 use crate::room::gate::Gate;
 use crate::room::pages::Bits;
-use crate::room::snapshot::{Cause, Report, Rules, Snapshot};
+use crate::room::snapshot::{Cause, Report, Rules, Snapshot, Tally};
 use crate::room::ticket::{Generation, Number, SessionKey};
 use crate::room::time::Timestamp;
 
@@ -223,6 +223,8 @@ pub struct Step {
     pub show: f64,
     /// Pages that may have died: dropped if they have, at most 64.
     pub sweep: Vec<u64>,
+    /// How many wait, as this gateway counted them: the store keeps the most.
+    pub waiting: u64,
 }
 
 /// What a step did. Losing the race to another gateway is a value, not an error.
@@ -267,6 +269,9 @@ pub struct Shadow {
     pub rules: Option<Rules>,
     /// The version of these rules.
     pub cfgver: u64,
+    /// What was counted since the generation began.
+    #[serde(default)]
+    pub tally: Tally,
     /// Sessions and ghosts that were last known.
     pub sessions_known: u64,
     /// Sessions with the expiry that the store acknowledged.

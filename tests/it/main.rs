@@ -15,5 +15,6 @@ mod clients;
 mod cookies;
 mod download;
 mod gate;
+mod operator;
 mod shutdown;
 mod waiting;

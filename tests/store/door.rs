@@ -110,6 +110,7 @@ impl Door {
             pace: None,
             show: 1.0,
             sweep: vec![number.page()],
+            waiting: 1,
         };
         let stepped = store.step(event, &step).await.unwrap().done().unwrap();
         assert_ne!(stepped, Stepped::LostRace);

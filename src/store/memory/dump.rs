@@ -21,6 +21,7 @@ fn of(state: &EventState) -> Dump {
     };
     Dump {
         meta: state.meta.clone(),
+        tally: state.tally,
         live: pages(&state.live),
         fresh: pages(&state.fresh),
         spent: state

@@ -38,6 +38,10 @@ impl RedisStore {
             [raw.get("born"), raw.get("resets")].map(|text| text.cloned().unwrap_or_default());
         Ok(Some(Dump {
             meta: pairs.meta()?,
+            tally: self
+                .read("HGETALL", &keys.key("tally"), &[])
+                .await?
+                .tally()?,
             live: self.windows(&keys, "pages", 0).await?,
             fresh: self.windows(&keys, "fresh_pages", 2).await?,
             spent: self.spent(&keys).await?,

@@ -7,7 +7,7 @@ use redis::Value;
 
 use crate::room::event::Mode;
 use crate::room::gate::Gate;
-use crate::room::snapshot::{Cause, Meta, Recovery, Rules};
+use crate::room::snapshot::{Cause, Meta, Peak, Recovery, Rules, Tally};
 use crate::room::ticket::{Generation, Number, SessionKey};
 use crate::room::time::Timestamp;
 use crate::store::{Claimed, Entered, Found, StoreError};
@@ -198,6 +198,26 @@ impl Fields {
         counts
             .and_then(|counts| counts.try_into().ok())
             .ok_or_else(|| self.damaged(&format!("{text:?} is no row of eight counts")))
+    }
+
+    /// What was counted; a field that was never written is 0.
+    pub(super) fn tally(self) -> Result<Tally, StoreError> {
+        let pairs = self.all(|fields| Ok((fields.text()?, fields.whole()?)))?;
+        let fields: HashMap<String, u64> = pairs.into_iter().collect();
+        let whole = |field: &str| fields.get(field).copied().unwrap_or_default();
+        let peak = |most: &str, at: &str| Peak {
+            most: whole(most),
+            at: Timestamp(whole(at)),
+        };
+        Ok(Tally {
+            since: Timestamp(whole("since")),
+            begun: whole("begun"),
+            closed: whole("closed"),
+            issued: whole("issued"),
+            abandoned: whole("abandoned"),
+            sessions: peak("sessions", "sessions_at"),
+            waiting: peak("waiting", "waiting_at"),
+        })
     }
 
     /// The state of an event.

@@ -4,7 +4,7 @@ use redis::{Script, ScriptInvocation};
 
 use super::keys::{self, Keys};
 use crate::room::event::EventId;
-use crate::room::snapshot::Rules;
+use crate::room::snapshot::{Rules, Tally};
 use crate::store::IdHash;
 
 const PRELUDE: &str = include_str!("lua/prelude.lua");
@@ -160,6 +160,19 @@ impl Call {
             .arg(rules.session_idle_ms)
             .arg(rules.session_max_ms)
             .arg(rules.window_ms)
+    }
+
+    /// Adds what was counted, in the order of `TALLY` in the prelude.
+    pub(super) fn tally(self, tally: &Tally) -> Self {
+        self.arg(tally.since.0)
+            .arg(tally.begun)
+            .arg(tally.closed)
+            .arg(tally.issued)
+            .arg(tally.abandoned)
+            .arg(tally.sessions.most)
+            .arg(tally.sessions.at.0)
+            .arg(tally.waiting.most)
+            .arg(tally.waiting.at.0)
     }
 
     /// A script with these keys and arguments.

@@ -21,6 +21,7 @@ impl EventState {
             .iter()
             .map(|entrant| self.enter_one(entrant))
             .collect();
+        self.note_sessions();
         let row = self.row(&batch.gateway);
         row.batch = batch.batch;
         row.reply.clone_from(&reply);
@@ -39,7 +40,7 @@ impl EventState {
             self.meta.pay(1);
             let expires = Timestamp(self.meta.time.0 + UNPROVEN_MS);
             self.insert(entrant.session, expires);
-            self.meta.begun += 1;
+            self.count_begun();
             self.name(entrant.id, Named::Session(entrant.session));
             return Entered::Session {
                 key: entrant.session,
@@ -48,6 +49,7 @@ impl EventState {
         }
         let number = self.meta.issued;
         self.meta.issued = number.next_issued();
+        self.tally.issued += 1;
         self.fresh.set(number, self.meta.fresh_window);
         self.name(entrant.id, Named::Ticket(number));
         Entered::Ticket { number }
@@ -107,7 +109,9 @@ impl EventState {
 
     pub(crate) fn claim(&mut self, claims: &[Claim]) -> Vec<Claimed> {
         self.purge();
-        claims.iter().map(|claim| self.claim_one(claim)).collect()
+        let claimed = claims.iter().map(|claim| self.claim_one(claim)).collect();
+        self.note_sessions();
+        claimed
     }
 
     pub(super) fn claim_one(&mut self, claim: &Claim) -> Claimed {
@@ -155,7 +159,7 @@ impl EventState {
         self.spend(claim.number);
         let expires = Timestamp(self.meta.time.0 + UNPROVEN_MS);
         self.insert(claim.session, expires);
-        self.meta.begun += 1;
+        self.count_begun();
         self.unproven.insert(claim.session, self.meta.time);
         self.name(claim.id, Named::Session(claim.session));
         Claimed::Admitted {

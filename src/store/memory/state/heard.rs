@@ -32,7 +32,9 @@ impl EventState {
 
     pub(crate) fn touch(&mut self, touches: &[Touch]) -> Vec<Option<Timestamp>> {
         self.purge();
-        touches.iter().map(|touch| self.touch_one(*touch)).collect()
+        let answers = touches.iter().map(|touch| self.touch_one(*touch)).collect();
+        self.note_sessions();
+        answers
     }
 
     pub(super) fn touch_one(&mut self, touch: Touch) -> Option<Timestamp> {
@@ -70,7 +72,7 @@ impl EventState {
             .map(|session| {
                 let was_there = self.remove(*session);
                 if was_there {
-                    self.meta.closed += 1;
+                    self.count_closed(1);
                 }
                 self.ended.entry(*session).or_insert(now);
                 self.unproven.remove(session);

@@ -44,11 +44,13 @@ local function enter(entrant)
     pay(1)
     insert(entrant.session, m.time + UNPROVEN)
     m.begun = m.begun + 1
+    add('begun', 1)
     name_session(entrant.id, entrant.session)
     return 's ' .. entrant.session .. ' ' .. int(m.time + UNPROVEN)
   end
   local number = m.issued
   m.issued = next_issued(number)
+  add('issued', 1)
   hear_one(FRESH, number)
   name_ticket(entrant.id, number)
   return 't ' .. int(number)
@@ -57,6 +59,7 @@ end
 purge()
 local lines = {}
 for i, entrant in ipairs(entrants) do lines[i] = enter(entrant) end
+note_sessions()
 local reply = table.concat(lines, '\n')
 row(gateway)
 call('HSET', K.gateways, gateway .. ':batch', batch, gateway .. ':reply', reply)
