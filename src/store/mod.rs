@@ -404,6 +404,12 @@ operations! {
     /// # Errors
     /// When the store cannot be asked.
     touch(event: &EventId, touches: &[Touch]) -> Answer<Vec<Option<Timestamp>>>;
+    /// Tells until when sessions live, without extending them; `None` for
+    /// those that are gone.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    inside(event: &EventId, sessions: &[SessionKey]) -> Answer<Vec<Option<Timestamp>>>;
     /// Ends sessions; tells which of them were there.
     ///
     /// # Errors

@@ -26,6 +26,7 @@ pub(crate) enum Operation {
     Claim(Vec<Claim>),
     Beat(Vec<(u64, Bits)>),
     Touch(Vec<Touch>),
+    Inside(Vec<SessionKey>),
     End(Vec<SessionKey>),
     Leave(Vec<Leave>),
     Find([u8; 16]),
@@ -148,7 +149,8 @@ impl Known {
             28..44 => self.enter(),
             44..54 => self.claim(),
             54..59 => self.beat(),
-            59..65 => Operation::Touch(self.some(4, |known| known.touch(now))),
+            59..63 => Operation::Touch(self.some(4, |known| known.touch(now))),
+            63..65 => Operation::Inside(self.some(4, Self::session)),
             65..68 => Operation::End(self.some(2, Self::session)),
             68..71 => Operation::Leave(self.some(2, |known| Leave {
                 number: known.ticket(),

@@ -187,6 +187,14 @@ impl MemoryStore {
         )
     }
 
+    pub(super) fn inside(
+        &self,
+        event: &EventId,
+        sessions: &[SessionKey],
+    ) -> Reply<Vec<Option<Timestamp>>> {
+        self.at(event, |state, _| state.inside(sessions))
+    }
+
     pub(super) fn end(&self, event: &EventId, sessions: &[SessionKey]) -> Reply<Vec<bool>> {
         self.noting(
             event,

@@ -3,6 +3,7 @@
 mod line;
 mod records;
 mod recovery;
+mod sessions;
 mod tally;
 
 use sumun::room::ticket::Number;

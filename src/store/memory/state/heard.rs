@@ -65,6 +65,15 @@ impl EventState {
         }
     }
 
+    /// Until when sessions live; nothing expires during a recovery.
+    pub(crate) fn inside(&self, sessions: &[SessionKey]) -> Vec<Option<Timestamp>> {
+        let (now, recovers) = (self.meta.time, self.meta.recovery.is_some());
+        let expires = sessions.iter().map(|session| self.active.get(session));
+        expires
+            .map(|expires| expires.copied().filter(|at| recovers || *at > now))
+            .collect()
+    }
+
     pub(crate) fn end(&mut self, sessions: &[SessionKey]) -> Vec<bool> {
         let now = self.meta.time;
         sessions
