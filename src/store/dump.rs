@@ -43,8 +43,8 @@ pub struct Dump {
 pub enum Named {
     /// A place.
     Ticket(Number),
-    /// A session.
-    Session(SessionKey),
+    /// A session, and when it began.
+    Session(SessionKey, Timestamp),
 }
 
 /// A gateway's row.

@@ -112,6 +112,8 @@ pub enum Entered {
     Session {
         /// Its key: the entrant's own, or the one that this id has already.
         key: SessionKey,
+        /// When it began.
+        begun: Timestamp,
         /// When it ends unless touched.
         expires: Timestamp,
     },
@@ -308,8 +310,15 @@ pub struct Restored {
 pub enum Found {
     /// A living place in line.
     Ticket(Number),
-    /// A living session and its expiry.
-    Session(SessionKey, Timestamp),
+    /// A living session.
+    Session {
+        /// Its key.
+        key: SessionKey,
+        /// When it began.
+        begun: Timestamp,
+        /// When it ends unless touched.
+        expires: Timestamp,
+    },
     /// Nothing that lives.
     Nothing,
 }

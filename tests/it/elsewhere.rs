@@ -19,6 +19,8 @@ use sumun::room::time::Timestamp;
 use sumun::store::{MemoryStore, Store};
 use sumun::visitor::address::TrustedProxies;
 
+use sumun::token::{Pass, Token, Verdict};
+
 use crate::support::ring;
 
 const MORNING_MS: u64 = 1_800_000_000_000;
@@ -167,4 +169,56 @@ async fn a_session_that_is_only_asked_about_ends_in_its_time() {
         (&verified["valid"], &verified["expiresAt"]),
         (&json!(false), &Value::Null)
     );
+}
+
+fn pass(said: &Value) -> Pass {
+    assert_eq!(said["status"], "ENTER", "{said}");
+    match ring(&["a"]).verify(said["pass"].as_str().unwrap()) {
+        Verdict::Good(Token::Pass(pass)) => pass,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn touch(town: &Town, said: &Value) {
+    let token = json!({ "successToken": said["successToken"] });
+    assert_eq!(town.here.ask("touch", &token).await["valid"], true);
+}
+
+#[tokio::test]
+async fn a_session_found_by_its_id_began_when_it_began() {
+    let mut town = Town::with("limit = 1").await;
+    let said = town.here.enter("customer").await;
+    let first = pass(&said);
+    touch(&town, &said).await;
+    town.pass(120).await;
+    let again = pass(&town.there.enter("customer").await);
+    assert_eq!(again.session, first.session);
+    assert_eq!(again.begun, first.begun);
+    assert!(again.issued_at >= first.issued_at + 120);
+}
+
+#[tokio::test]
+async fn a_claim_repeated_elsewhere_begins_no_session_anew() {
+    let mut town = Town::with("limit = 1").await;
+    let walked_in = town.here.ask("enter", &json!({ "eventId": "main" })).await;
+    let waiting = town.here.ask("enter", &json!({ "eventId": "main" })).await;
+    assert_eq!(waiting["status"], "WAIT");
+    let token = json!({ "successToken": walked_in["successToken"] });
+    town.here.ask("complete", &token).await;
+    town.pass(3).await;
+    let poll = json!({ "eventId": "main", "ticket": waiting["ticket"] });
+    let said = town.here.ask("status", &poll).await;
+    let first = pass(&said);
+    touch(&town, &said).await;
+    town.pass(120).await;
+
+    let again = pass(&town.there.ask("status", &poll).await);
+    assert_eq!(again.session, first.session);
+    let Verdict::Good(Token::Ticket(ticket)) =
+        ring(&["a"]).verify(waiting["ticket"].as_str().unwrap())
+    else {
+        panic!("no ticket");
+    };
+    assert_eq!(again.begun, ticket.issued_at);
+    assert!(again.begun <= first.begun);
 }

@@ -62,7 +62,7 @@ const OUTCOMES: [&str; 22] = [
     "Done([None",
     "Done([true",
     "Done([false",
-    "Session(",
+    "Done(Session {",
     "Ticket(",
     "Done { lapsed: 0",
     "Done { lapsed: 1",

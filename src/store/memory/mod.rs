@@ -167,7 +167,7 @@ impl MemoryStore {
         self.noting(
             event,
             |state, _| state.claim(claims),
-            |reply, _| Some(journal::claimed(claims, reply)),
+            |reply, state| Some(journal::claimed(claims, reply, state.meta.time)),
         )
     }
 

@@ -148,10 +148,12 @@ impl RedisStore {
             for (id, text) in pairs.all(|fields| Ok((fields.session()?, fields.text()?)))? {
                 let session = text.strip_prefix(&format!("s:{born}:"));
                 let ticket = text.strip_prefix(&format!("t:{born}:{resets}:"));
-                let named = session
-                    .and_then(SessionKey::parse)
-                    .map(Named::Session)
-                    .or_else(|| Some(Named::Ticket(Number(ticket?.parse().ok()?))));
+                let session = session.and_then(|text| {
+                    let (key, begun) = text.split_once(':')?;
+                    let begun = Timestamp(begun.parse().ok()?);
+                    Some(Named::Session(SessionKey::parse(key)?, begun))
+                });
+                let named = session.or_else(|| Some(Named::Ticket(Number(ticket?.parse().ok()?))));
                 ids.extend(named.map(|named| (id.0, named)));
             }
         }

@@ -140,15 +140,17 @@ impl Fields {
     /// What an id stands for or an entrant got: a line of `enter` and `find`.
     pub(super) fn entered(&self, line: &str) -> Result<Entered, StoreError> {
         let mut words = line.split(' ');
-        match (words.next(), words.next(), words.next()) {
-            (Some("s"), Some(session), Some(expires)) => Ok(Entered::Session {
+        let four = [words.next(), words.next(), words.next(), words.next()];
+        match four {
+            [Some("s"), Some(session), Some(begun), Some(expires)] => Ok(Entered::Session {
                 key: self.parse_session(session)?,
+                begun: Timestamp(self.parse_whole(begun)?),
                 expires: Timestamp(self.parse_whole(expires)?),
             }),
-            (Some("t"), Some(number), None) => Ok(Entered::Ticket {
+            [Some("t"), Some(number), None, None] => Ok(Entered::Ticket {
                 number: Number(self.parse_whole(number)?),
             }),
-            (Some("c"), None, None) => Ok(Entered::Closed),
+            [Some("c"), None, None, None] => Ok(Entered::Closed),
             _ => Err(self.damaged(&format!("{line:?} is no place"))),
         }
     }
@@ -159,7 +161,15 @@ impl Fields {
             return Ok(Found::Nothing);
         }
         Ok(match self.entered(&line)? {
-            Entered::Session { key, expires } => Found::Session(key, expires),
+            Entered::Session {
+                key,
+                begun,
+                expires,
+            } => Found::Session {
+                key,
+                begun,
+                expires,
+            },
             Entered::Ticket { number } => Found::Ticket(number),
             Entered::Closed => Found::Nothing,
         })

@@ -41,9 +41,11 @@ impl EventState {
             let expires = Timestamp(self.meta.time.0 + UNPROVEN_MS);
             self.insert(entrant.session, expires);
             self.count_begun();
-            self.name(entrant.id, Named::Session(entrant.session));
+            let begun = self.meta.time;
+            self.name(entrant.id, Named::Session(entrant.session, begun));
             return Entered::Session {
                 key: entrant.session,
+                begun,
                 expires,
             };
         }
@@ -77,7 +79,7 @@ impl EventState {
         if self.ids.len() >= self.ids_most {
             let (active, live, fresh) = (&self.active, &self.live, &self.fresh);
             self.ids.retain(|_, named| match named {
-                Named::Session(session) => active.contains_key(session),
+                Named::Session(session, _) => active.contains_key(session),
                 Named::Ticket(number) => {
                     live.page(number.page()).is_some() || fresh.page(number.page()).is_some()
                 }
@@ -90,8 +92,9 @@ impl EventState {
     /// What an id stands for, if that still lives.
     pub(super) fn known(&self, id: IdHash) -> Option<Entered> {
         match *self.ids.get(&id)? {
-            Named::Session(key) => self.active.get(&key).map(|expires| Entered::Session {
+            Named::Session(key, begun) => self.active.get(&key).map(|expires| Entered::Session {
                 key,
+                begun,
                 expires: *expires,
             }),
             Named::Ticket(number) if self.lives(number) => Some(Entered::Ticket { number }),
@@ -101,7 +104,15 @@ impl EventState {
 
     pub(crate) fn find(&self, id: IdHash) -> Found {
         match self.known(id) {
-            Some(Entered::Session { key, expires }) => Found::Session(key, expires),
+            Some(Entered::Session {
+                key,
+                begun,
+                expires,
+            }) => Found::Session {
+                key,
+                begun,
+                expires,
+            },
             Some(Entered::Ticket { number }) => Found::Ticket(number),
             _ => Found::Nothing,
         }
@@ -161,7 +172,8 @@ impl EventState {
         self.insert(claim.session, expires);
         self.count_begun();
         self.unproven.insert(claim.session, self.meta.time);
-        self.name(claim.id, Named::Session(claim.session));
+        let begun = self.meta.time;
+        self.name(claim.id, Named::Session(claim.session, begun));
         Claimed::Admitted {
             expires,
             fresh: true,

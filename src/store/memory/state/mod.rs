@@ -31,7 +31,8 @@ pub(crate) struct Arrival<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Named {
     Ticket(Number),
-    Session(SessionKey),
+    /// A session, and when it began.
+    Session(SessionKey, Timestamp),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -318,7 +319,7 @@ impl EventState {
         self.unproven.clear();
         self.density.clear();
         self.ids
-            .retain(|_, named| matches!(named, Named::Session(_)));
+            .retain(|_, named| matches!(named, Named::Session(..)));
         self.tally = Tally::begin(self.meta.time, self.active.len() as u64);
         self.meta.generation
     }

@@ -3,8 +3,8 @@
 -- KEYS   the fixed ones; the pages of `issued` and of the tickets that ids
 --        stand for; the buckets of the ids
 -- ARGV   gateway, batch, count; per visitor: session, id or empty
--- reply  done, the answers as one text of lines: "s SESSION EXPIRES",
---        "t NUMBER" or "c"; or moved, pages
+-- reply  done, the answers as one text of lines: "s SESSION BEGUN
+--        EXPIRES", "t NUMBER" or "c"; or moved, pages
 
 local met = begin()
 if met then return met end
@@ -46,7 +46,7 @@ local function enter(entrant)
     m.begun = m.begun + 1
     add('begun', 1)
     name_session(entrant.id, entrant.session)
-    return 's ' .. entrant.session .. ' ' .. int(m.time + UNPROVEN)
+    return 's ' .. entrant.session .. ' ' .. int(m.time) .. ' ' .. int(m.time + UNPROVEN)
   end
   local number = m.issued
   m.issued = next_issued(number)

@@ -471,8 +471,8 @@ end
 local function ids_of(id) return bucket_key[int(math.floor(tonumber(string.sub(id, 1, 3), 16) / 4))] end
 
 local function named(text)
-  local born, session = string.match(text or '', '^s:(%d+):(%x+)$')
-  if session then return born == m.born and session or nil, nil end
+  local born, session, begun = string.match(text or '', '^s:(%d+):(%x+):(%d+)$')
+  if session then return born == m.born and session or nil, nil, begun end
   local life, resets, number = string.match(text or '', '^t:(%d+):(%d+):(%d+)$')
   if number and life == m.born and tonumber(resets) == m.resets then return nil, tonumber(number) end
 end
@@ -502,17 +502,20 @@ local function write_id(id, text)
   call('HSET', key, id, text)
   call('EXPIRE', key, 86400)
 end
-local function name_session(id, session) write_id(id, 's:' .. m.born .. ':' .. session) end
+-- A session that begins now.
+local function name_session(id, session)
+  write_id(id, 's:' .. m.born .. ':' .. session .. ':' .. int(m.time))
+end
 local function name_ticket(id, number)
   write_id(id, 't:' .. m.born .. ':' .. int(m.resets) .. ':' .. int(number))
 end
 
 -- What an id stands for, if that still lives: as `enter` answers it.
 local function known(id)
-  local session, number = remembered_id(id)
+  local session, number, begun = remembered_id(id)
   if session then
     local expires = expiry(session)
-    if expires then return 's ' .. session .. ' ' .. int(expires) end
+    if expires then return 's ' .. session .. ' ' .. begun .. ' ' .. int(expires) end
   elseif number and lives(number) then
     return 't ' .. int(number)
   end
