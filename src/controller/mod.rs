@@ -336,6 +336,7 @@ impl Controller {
             pace: plan.pace,
             show: plan.show,
             sweep: next_of(&snapshot.pages, &mut self.refreshed),
+            waiting: Census::of(snapshot).waiting(),
         };
         match self.bench.store.step(&self.ledger.id, &step).await {
             Ok(Reply::Done(Stepped::Done { lapsed, expired })) => {

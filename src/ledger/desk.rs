@@ -43,6 +43,7 @@ pub struct Desk {
     enter: mpsc::Sender<Asked<Entrant, Entered>>,
     claim: mpsc::Sender<Asked<Claim, Claimed>>,
     touch: mpsc::Sender<Asked<Touch, Option<Timestamp>>>,
+    inside: mpsc::Sender<Asked<SessionKey, Option<Timestamp>>>,
 }
 
 impl Desk {
@@ -52,6 +53,7 @@ impl Desk {
         let (enter, entering) = mpsc::channel(CROWD_MAX);
         let (claim, claiming) = mpsc::channel(CROWD_MAX);
         let (touch, touching) = mpsc::channel(CROWD_MAX);
+        let (inside, looking) = mpsc::channel(CROWD_MAX);
         tokio::spawn(enter_loop(store.clone(), event.clone(), gateway, entering));
         let at = (store.clone(), event.clone());
         tokio::spawn(batches(claiming, move |claims: Vec<Claim>| {
@@ -63,12 +65,18 @@ impl Desk {
             let (store, event) = at.clone();
             async move { store.touch(&event, &touches).await }
         }));
+        let at = (store.clone(), event.clone());
+        tokio::spawn(batches(looking, move |sessions: Vec<SessionKey>| {
+            let (store, event) = at.clone();
+            async move { store.inside(&event, &sessions).await }
+        }));
         Self {
             store,
             event,
             enter,
             claim,
             touch,
+            inside,
         }
     }
 
@@ -94,6 +102,14 @@ impl Desk {
     /// [`Away`] when the store gives no answer.
     pub async fn touch(&self, touch: Touch) -> Result<Option<Timestamp>, Away> {
         ask(&self.touch, touch).await
+    }
+
+    /// Until when a session lives, without extending it.
+    ///
+    /// # Errors
+    /// [`Away`] when the store gives no answer.
+    pub async fn inside(&self, session: SessionKey) -> Result<Option<Timestamp>, Away> {
+        ask(&self.inside, session).await
     }
 
     /// Keeps a session until `keep`, for an origin that asks for it.

@@ -105,6 +105,12 @@ impl Stay {
             .store(now.plus(idle / 4).0, Ordering::Relaxed);
     }
 
+    /// Takes note of an expiry that was only looked at: whoever is heard from
+    /// is still to be touched.
+    pub fn learn(&self, expires: Timestamp) {
+        self.acknowledged.fetch_max(expires.0, Ordering::AcqRel);
+    }
+
     /// Keeps the session touched while a body or a tunnel is in flight.
     #[must_use]
     pub fn hold(self: &Arc<Self>) -> InUse {

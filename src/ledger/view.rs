@@ -107,6 +107,7 @@ impl View {
         shadow.gate = Some(meta.gate);
         shadow.marks.clone_from(&meta.marks);
         shadow.cfgver = meta.cfgver;
+        shadow.tally = self.snapshot.tally;
         shadow.sessions_known = self.snapshot.sessions + meta.ghosts;
         shadow.peers = self
             .snapshot

@@ -68,17 +68,41 @@ pub enum Bearer {
     Over,
 }
 
+/// What the store is asked about a session that this gateway does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asking {
+    /// Its bearer was heard from: it is extended.
+    Touch,
+    /// Somebody else asks: it stays as it is.
+    Look,
+}
+
 impl Reception {
     /// Whether the session of a pass lives: by this gateway's memory, and by
-    /// the store if that does not know.
+    /// the store if that does not know. Its bearer is here, so it is extended.
     pub async fn bearer(&self, ledger: &Arc<Ledger>, pass: &Pass, known: &Known) -> Bearer {
+        self.judge(ledger, pass, known, Asking::Touch).await
+    }
+
+    /// The same for somebody who only asks about the bearer: nothing is extended.
+    pub async fn look_at(&self, ledger: &Arc<Ledger>, pass: &Pass, known: &Known) -> Bearer {
+        self.judge(ledger, pass, known, Asking::Look).await
+    }
+
+    async fn judge(
+        &self,
+        ledger: &Arc<Ledger>,
+        pass: &Pass,
+        known: &Known,
+        asking: Asking,
+    ) -> Bearer {
         let stay = stay_of(ledger, pass, known);
         let now = ledger.now();
         if let Some(ended) = stay.ended() {
             return Bearer::Ended(ended);
         }
         let unexpired = !is_over(pass.expires, now) || stay.acknowledged() > now;
-        if !unexpired && !self.still_inside(ledger, pass, &stay).await {
+        if !unexpired && !still_inside(ledger, pass, &stay, asking).await {
             return Bearer::Over;
         }
         // A pass older than all that the store knows tells of a loss.
@@ -87,32 +111,35 @@ impl Reception {
         }
         Bearer::Lives(stay)
     }
+}
 
-    /// Whether a pass past its time is still good: by this gateway's memory,
-    /// else by the store. While the store is away it is, for as long as its
-    /// session may have lived.
-    async fn still_inside(&self, ledger: &Arc<Ledger>, pass: &Pass, stay: &Arc<Stay>) -> bool {
-        let now = ledger.now();
-        if stay.ended().is_some() {
-            return false;
-        }
-        if stay.acknowledged() > now {
-            return true;
-        }
-        let idle = ledger.settings.load().session_idle;
-        let touch = Touch {
-            until: Timestamp(pass.expires.saturating_mul(1000)),
-            ..stay.touch()
-        };
-        match ledger.desk.touch(touch).await {
-            Ok(Some(expires)) => {
-                stay.acknowledge(expires, now, idle);
-                true
-            }
-            Ok(None) => false,
-            Err(_) => now.0 < touch.until.plus(idle).0,
-        }
+/// Whether a pass past its time is still good: by this gateway's memory,
+/// else by the store. While the store is away it is, for as long as its
+/// session may have lived.
+async fn still_inside(ledger: &Arc<Ledger>, pass: &Pass, stay: &Arc<Stay>, asking: Asking) -> bool {
+    let now = ledger.now();
+    if stay.ended().is_some() {
+        return false;
     }
+    if stay.acknowledged() > now {
+        return true;
+    }
+    let idle = ledger.settings.load().session_idle;
+    let touch = Touch {
+        until: Timestamp(pass.expires.saturating_mul(1000)),
+        ..stay.touch()
+    };
+    let answer = match asking {
+        Asking::Touch => ledger.desk.touch(touch).await,
+        Asking::Look => ledger.desk.inside(pass.session).await,
+    };
+    match (answer, asking) {
+        (Ok(Some(expires)), Asking::Touch) => stay.acknowledge(expires, now, idle),
+        (Ok(Some(expires)), Asking::Look) => stay.learn(expires),
+        (Ok(None), _) => return false,
+        (Err(_), _) => return now.0 < touch.until.plus(idle).0,
+    }
+    true
 }
 
 fn stay_of(ledger: &Ledger, pass: &Pass, known: &Known) -> Arc<Stay> {

@@ -143,9 +143,13 @@ impl Reception {
             id: who.id,
         };
         match ledger.desk.enter(entrant).await {
-            Ok(Entered::Session { key, expires }) => {
+            Ok(Entered::Session {
+                key,
+                begun,
+                expires,
+            }) => {
                 ledger.counts.walk_ins.increment(1);
-                Outcome::Inside(inside(ledger, who, key, ledger.now(), expires))
+                Outcome::Inside(inside(ledger, who, key, begun, expires))
             }
             Ok(Entered::Ticket { number }) => {
                 ledger.counts.tickets.increment(1);
@@ -266,15 +270,20 @@ impl Reception {
         Some(match ledger.desk.claim(claim).await {
             Ok(Claimed::Admitted { expires, fresh }) => {
                 ledger.heard.spend(ticket.number);
-                let now = ledger.now();
-                if fresh {
+                let begun = if fresh {
+                    let now = ledger.now();
                     count_wait(ledger, ticket, now);
-                }
+                    now
+                } else {
+                    // It began elsewhere, or at a claim whose reply was lost: after
+                    // the last answer that gave this ticket, and not long after.
+                    Timestamp(ticket.issued_at.saturating_mul(1000))
+                };
                 let who = Who {
                     visitor: ticket.visitor.clone(),
                     ..who.clone()
                 };
-                Outcome::Inside(inside(ledger, &who, session, now, expires))
+                Outcome::Inside(inside(ledger, &who, session, begun, expires))
             }
             Ok(Claimed::Spent | Claimed::TooLate) => return None,
             Ok(Claimed::Held) => {
@@ -384,21 +393,22 @@ pub fn place_of(ledger: &Ledger, who: &Who, number: Number) -> Ticket {
 }
 
 /// A session as the store gave it; its pass ends no later than acknowledged.
+/// Where this gateway knows already when it began, that holds.
 #[must_use]
 pub fn inside(
     ledger: &Ledger,
     who: &Who,
     session: SessionKey,
-    now: Timestamp,
+    begun: Timestamp,
     expires: Timestamp,
 ) -> Inside {
-    let stay = ledger.sessions.stay(session, now, expires);
+    let stay = ledger.sessions.stay(session, begun, expires);
     Inside {
         pass: Pass {
             event: ledger.id.clone(),
             scope: who.scope.clone(),
             visitor: who.visitor.clone(),
-            issued_at: now.seconds(),
+            issued_at: ledger.now().seconds(),
             expires: expires.seconds(),
             session,
             begun: stay.begun().seconds(),

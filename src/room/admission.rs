@@ -207,7 +207,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::room::pages::Bits;
-    use crate::room::snapshot::Rules;
+    use crate::room::snapshot::{Rules, Tally};
 
     pub(crate) fn meta() -> Meta {
         Meta {
@@ -272,6 +272,7 @@ pub(crate) mod tests {
             gateways: Vec::new(),
             slot: 0,
             expired: 0,
+            tally: Tally::default(),
         }
     }
 

@@ -261,6 +261,71 @@ impl Meta {
     }
 }
 
+/// What was counted since the waiting queue's generation began. It decides
+/// nothing; it is there to be shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Since when; 0 when that is not known.
+    pub since: Timestamp,
+    /// Sessions begun.
+    pub begun: u64,
+    /// Sessions ended or expired.
+    pub closed: u64,
+    /// Numbers that the store gave.
+    pub issued: u64,
+    /// Offers that lapsed unclaimed.
+    pub abandoned: u64,
+    /// The most sessions inside at once.
+    pub sessions: Peak,
+    /// The most who waited at once, as the controllers counted them.
+    pub waiting: Peak,
+}
+
+/// The most of something at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peak {
+    /// How many.
+    pub most: u64,
+    /// When that was first so.
+    pub at: Timestamp,
+}
+
+impl Tally {
+    /// Counting begins, with so many inside already.
+    #[must_use]
+    pub fn begin(now: Timestamp, sessions: u64) -> Self {
+        let mut tally = Self {
+            since: now,
+            ..Self::default()
+        };
+        tally.sessions.note(sessions, now);
+        tally
+    }
+
+    /// Takes in what a gateway remembers of the same generation: of each
+    /// count the larger one, for both began at nothing.
+    pub fn recall(&mut self, other: &Self) {
+        if other.since > Timestamp(0) {
+            self.since = self.since.min(other.since);
+        }
+        self.begun = self.begun.max(other.begun);
+        self.closed = self.closed.max(other.closed);
+        self.issued = self.issued.max(other.issued);
+        self.abandoned = self.abandoned.max(other.abandoned);
+        self.sessions.note(other.sessions.most, other.sessions.at);
+        self.waiting.note(other.waiting.most, other.waiting.at);
+    }
+}
+
+impl Peak {
+    /// So many at this moment.
+    pub fn note(&mut self, count: u64, at: Timestamp) {
+        if count > self.most {
+            *self = Self { most: count, at };
+        }
+    }
+}
+
 /// A gateway as the others see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GatewayRow {
@@ -310,6 +375,8 @@ pub struct Snapshot {
     pub slot: u8,
     /// Sessions that this call found expired.
     pub expired: u64,
+    /// What was counted since the generation began.
+    pub tally: Tally,
 }
 
 impl Snapshot {

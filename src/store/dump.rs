@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Entered, IdHash};
 use crate::room::pages::Bits;
-use crate::room::snapshot::{Meta, Report};
+use crate::room::snapshot::{Meta, Report, Tally};
 use crate::room::ticket::{Number, SessionKey};
 use crate::room::time::Timestamp;
 
@@ -14,6 +14,8 @@ use crate::room::time::Timestamp;
 pub struct Dump {
     /// The state.
     pub meta: Meta,
+    /// What was counted since the generation began.
+    pub tally: Tally,
     /// The living pages: the window each was turned to, and both windows.
     pub live: BTreeMap<u64, (u64, [Bits; 2])>,
     /// The same of numbers not yet heard from again.
@@ -41,8 +43,8 @@ pub struct Dump {
 pub enum Named {
     /// A place.
     Ticket(Number),
-    /// A session.
-    Session(SessionKey),
+    /// A session, and when it began.
+    Session(SessionKey, Timestamp),
 }
 
 /// A gateway's row.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::room::event::{EventId, Mode};
 use crate::room::gate::Gate;
 use crate::room::pages::Bits;
-use crate::room::snapshot::{Cause, Report, Rules, Snapshot};
+use crate::room::snapshot::{Cause, Report, Rules, Snapshot, Tally};
 use crate::room::ticket::{Generation, Number, SessionKey};
 use crate::room::time::Timestamp;
 
@@ -112,6 +112,8 @@ pub enum Entered {
     Session {
         /// Its key: the entrant's own, or the one that this id has already.
         key: SessionKey,
+        /// When it began.
+        begun: Timestamp,
         /// When it ends unless touched.
         expires: Timestamp,
     },
@@ -223,6 +225,8 @@ pub struct Step {
     pub show: f64,
     /// Pages that may have died: dropped if they have, at most 64.
     pub sweep: Vec<u64>,
+    /// How many wait, as this gateway counted them: the store keeps the most.
+    pub waiting: u64,
 }
 
 /// What a step did. Losing the race to another gateway is a value, not an error.
@@ -267,6 +271,9 @@ pub struct Shadow {
     pub rules: Option<Rules>,
     /// The version of these rules.
     pub cfgver: u64,
+    /// What was counted since the generation began.
+    #[serde(default)]
+    pub tally: Tally,
     /// Sessions and ghosts that were last known.
     pub sessions_known: u64,
     /// Sessions with the expiry that the store acknowledged.
@@ -303,8 +310,15 @@ pub struct Restored {
 pub enum Found {
     /// A living place in line.
     Ticket(Number),
-    /// A living session and its expiry.
-    Session(SessionKey, Timestamp),
+    /// A living session.
+    Session {
+        /// Its key.
+        key: SessionKey,
+        /// When it began.
+        begun: Timestamp,
+        /// When it ends unless touched.
+        expires: Timestamp,
+    },
     /// Nothing that lives.
     Nothing,
 }
@@ -399,6 +413,12 @@ operations! {
     /// # Errors
     /// When the store cannot be asked.
     touch(event: &EventId, touches: &[Touch]) -> Answer<Vec<Option<Timestamp>>>;
+    /// Tells until when sessions live, without extending them; `None` for
+    /// those that are gone.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    inside(event: &EventId, sessions: &[SessionKey]) -> Answer<Vec<Option<Timestamp>>>;
     /// Ends sessions; tells which of them were there.
     ///
     /// # Errors

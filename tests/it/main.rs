@@ -14,6 +14,8 @@ mod support;
 mod clients;
 mod cookies;
 mod download;
+mod elsewhere;
 mod gate;
+mod operator;
 mod shutdown;
 mod waiting;

@@ -134,7 +134,7 @@ impl Door {
         }
         for one in &entered {
             match one {
-                Entered::Session { key, expires } => self.model.walked_in(*key, *expires),
+                Entered::Session { key, expires, .. } => self.model.walked_in(*key, *expires),
                 Entered::Ticket { number } => self.model.issued(*number, None, true),
                 Entered::Closed => self.model.violated("3", "turned away without an order"),
             }

@@ -145,6 +145,7 @@ impl Bench {
             pace: None,
             show: 1.0,
             sweep: Vec::new(),
+            waiting: 0,
         };
         at_once(self.store.step(&self.event, &step))
             .done()

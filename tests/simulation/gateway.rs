@@ -409,6 +409,7 @@ impl Gateway {
             pace: plan.pace,
             show: plan.show,
             sweep: dead.take(PAGES_PER_CALL).collect(),
+            waiting: 0,
         };
         (step, calls)
     }

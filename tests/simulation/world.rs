@@ -288,7 +288,7 @@ impl World {
         };
         for (newcomer, entered) in newcomers.iter().zip(entered) {
             match entered {
-                Entered::Session { key, expires } => {
+                Entered::Session { key, expires, .. } => {
                     self.inside(newcomer.visitor, index, *key, *expires);
                 }
                 Entered::Ticket { number } => {

@@ -62,7 +62,7 @@ const OUTCOMES: [&str; 22] = [
     "Done([None",
     "Done([true",
     "Done([false",
-    "Session(",
+    "Done(Session {",
     "Ticket(",
     "Done { lapsed: 0",
     "Done { lapsed: 1",
@@ -134,6 +134,7 @@ async fn apply(world: &mut World, operation: &Operation, known: &mut Known, lear
         }
         Operation::Beat(pages) => known.met(&store.beat(&event, pages).await),
         Operation::Touch(touches) => known.met(&store.touch(&event, touches).await),
+        Operation::Inside(sessions) => known.met(&store.inside(&event, sessions).await),
         Operation::End(sessions) => known.met(&store.end(&event, sessions).await),
         Operation::Leave(tickets) => known.met(&store.leave(&event, tickets).await),
         Operation::Find(id) => known.met(&store.find(&event, *id).await),

@@ -6,8 +6,8 @@ use sumun::room::event::EventId;
 use sumun::room::snapshot::Snapshot;
 use sumun::store::redis::{RedisSettings, RedisStore};
 use sumun::store::{
-    Answer, Ask, Batch, Claim, Claimed, Entered, Entrant, Fence, Leave, Restored, Shadow, Step,
-    Stepped, Store, StoreError, Touch,
+    Answer, Ask, Batch, Claim, Claimed, Entered, Entrant, Fence, Leave, Reply, Restored, Shadow,
+    Step, Stepped, Store, StoreError, Touch,
 };
 
 use crate::server::Server;
@@ -110,6 +110,7 @@ impl Door {
             pace: None,
             show: 1.0,
             sweep: vec![number.page()],
+            waiting: 1,
         };
         let stepped = store.step(event, &step).await.unwrap().done().unwrap();
         assert_ne!(stepped, Stepped::LostRace);
@@ -128,6 +129,8 @@ impl Door {
         };
         let touched = store.touch(event, &[touch]).await.unwrap().done().unwrap();
         assert!(touched[0].is_some());
+        let inside = store.inside(event, &[session(2)]).await.unwrap();
+        assert_eq!(inside, Reply::Done(touched));
         let leave = Leave { number, id: None };
         store.leave(event, &[leave]).await.unwrap();
         store.configure(event, 0, &rules(9)).await.unwrap();

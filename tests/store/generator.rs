@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use sumun::room::event::Mode;
 use sumun::room::gate::{Gate, LoadReport};
 use sumun::room::pages::Bits;
-use sumun::room::snapshot::{Report, Rules, Snapshot};
+use sumun::room::snapshot::{Report, Rules, Snapshot, Tally};
 use sumun::room::ticket::{Generation, Number, SessionKey};
 use sumun::room::time::Timestamp;
 use sumun::store::{
@@ -26,6 +26,7 @@ pub(crate) enum Operation {
     Claim(Vec<Claim>),
     Beat(Vec<(u64, Bits)>),
     Touch(Vec<Touch>),
+    Inside(Vec<SessionKey>),
     End(Vec<SessionKey>),
     Leave(Vec<Leave>),
     Find([u8; 16]),
@@ -148,7 +149,8 @@ impl Known {
             28..44 => self.enter(),
             44..54 => self.claim(),
             54..59 => self.beat(),
-            59..65 => Operation::Touch(self.some(4, |known| known.touch(now))),
+            59..63 => Operation::Touch(self.some(4, |known| known.touch(now))),
+            63..65 => Operation::Inside(self.some(4, Self::session)),
             65..68 => Operation::End(self.some(2, Self::session)),
             68..71 => Operation::Leave(self.some(2, |known| Leave {
                 number: known.ticket(),
@@ -345,6 +347,7 @@ impl Known {
             pace,
             show: self.random.random_range(0.02..1.0),
             sweep: snapshot.pages.clone(),
+            waiting: self.random.random_range(0..50),
         })
     }
 
@@ -352,6 +355,7 @@ impl Known {
         let last = self.snapshot.clone();
         let meta = last.as_ref().map(|snapshot| &snapshot.meta);
         let remembers = meta.is_some() && self.chance(80);
+        let later_generation = self.chance(3);
         let ended = self.some(2, |known| (known.session(), Timestamp(now)));
         let spent = if self.chance(30) {
             self.pages(2)
@@ -364,13 +368,16 @@ impl Known {
             seq: meta.map_or(0, |meta| meta.seq + u64::from(self.chance(5))),
             newborn: self.random.random(),
             time: meta.map_or(Timestamp(now), |meta| meta.time),
-            generation: meta.map_or(Generation(0), |meta| meta.generation),
+            generation: meta.map_or(Generation(0), |meta| {
+                Generation(meta.generation.0 + u64::from(later_generation))
+            }),
             issued: meta.map_or(Number(0), |meta| meta.issued),
             called: meta.map_or(Number(0), |meta| meta.called),
             gate: meta.map(|meta| meta.gate),
             marks: meta.map_or_else(Vec::new, |meta| meta.marks.clone()),
             rules: meta.map(|meta| meta.rules.clone()),
             cfgver: meta.map_or(0, |meta| meta.cfgver),
+            tally: self.tally(last.as_ref().map(|snapshot| snapshot.tally)),
             sessions_known: last
                 .as_ref()
                 .map_or(0, |snapshot| snapshot.sessions + snapshot.meta.ghosts),
@@ -387,6 +394,19 @@ impl Known {
             complete: self.chance(80),
             token: self.chance(15),
         }))
+    }
+
+    /// What a gateway remembers of the counts: what it saw, or more.
+    fn tally(&mut self, seen: Option<Tally>) -> Tally {
+        let mut tally = seen.unwrap_or_default();
+        if self.chance(20) {
+            tally.begun += self.random.random_range(0..5);
+            tally.issued += self.random.random_range(0..5);
+            tally.abandoned += self.random.random_range(0..5);
+            tally.sessions.most += self.random.random_range(0..5);
+            tally.waiting.most += self.random.random_range(0..5);
+        }
+        tally
     }
 
     fn version(&mut self) -> u64 {

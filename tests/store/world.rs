@@ -203,7 +203,9 @@ impl World {
     /// The server forgets everything.
     pub(crate) async fn flush(&mut self) {
         match &mut self.kind {
-            Kind::Memory(_) => {
+            Kind::Memory(dir) => {
+                // Its journal is forgotten too.
+                *dir = tempfile::tempdir().unwrap();
                 let run = format!("run{}", self.runs);
                 self.store = Store::Memory(MemoryStore::new(self.clock.clone(), &run));
             }
@@ -336,6 +338,7 @@ impl World {
             pace: None,
             show: 1.0,
             sweep: Vec::new(),
+            waiting: 0,
         };
         change(&mut step);
         self.store

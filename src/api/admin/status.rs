@@ -21,6 +21,7 @@ use crate::room::faults::camel;
 use crate::room::gate::{self, Gate, Reading};
 use crate::room::snapshot::Snapshot;
 use crate::room::ticket::SessionKey;
+use crate::room::time::Timestamp;
 
 pub(super) async fn show(
     State(door): State<Arc<Door>>,
@@ -107,7 +108,9 @@ fn document(ledger: &Ledger) -> Value {
     let meta = snapshot.map(|snapshot| &snapshot.meta);
     let rates = view.map(|view| &view.rates);
     let standing = ledger.standing();
-    let time = |at: crate::room::time::Timestamp| rfc3339(at.0);
+    let tally = snapshot.map(|snapshot| snapshot.tally);
+    let time = |at: Timestamp| rfc3339(at.0);
+    let known = |at: Timestamp| (at.0 > 0).then(|| rfc3339(at.0)).flatten();
     json!({
         "eventId": ledger.id.as_str(),
         "status": word(standing),
@@ -148,6 +151,17 @@ fn document(ledger: &Ledger) -> Value {
             "begun": meta.map(|meta| meta.begun),
             "closed": meta.map(|meta| meta.closed),
             "since": meta.and_then(|meta| time(meta.born_at)),
+            "sessionsBegun": tally.map(|tally| tally.begun),
+            "sessionsClosed": tally.map(|tally| tally.closed),
+            "ticketsIssued": tally.map(|tally| tally.issued),
+            "ticketsAbandoned": tally.map(|tally| tally.abandoned),
+            "generationSince": tally.and_then(|tally| known(tally.since)),
+        },
+        "peaks": {
+            "sessions": tally.map(|tally| tally.sessions.most),
+            "sessionsAt": tally.and_then(|tally| known(tally.sessions.at)),
+            "waiting": tally.map(|tally| tally.waiting.most),
+            "waitingAt": tally.and_then(|tally| known(tally.waiting.at)),
         },
     })
 }

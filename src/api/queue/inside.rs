@@ -182,7 +182,7 @@ impl PublicDoor {
         let Some(ledger) = site.ledgers.get(success.event.as_str()).cloned() else {
             return Ok(None);
         };
-        let bearer = (self.reception.bearer(&ledger, &success.pass(), &known)).await;
+        let bearer = (self.reception.look_at(&ledger, &success.pass(), &known)).await;
         Ok(Some(Shown {
             ledger,
             success,

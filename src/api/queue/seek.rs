@@ -208,8 +208,12 @@ impl PublicDoor {
         }
         match found {
             Found::Nothing => Ok(None),
-            Found::Session(session, expires) => {
-                let inside = inside(ledger, &who, session, ledger.now(), expires);
+            Found::Session {
+                key,
+                begun,
+                expires,
+            } => {
+                let inside = inside(ledger, &who, key, begun, expires);
                 Ok(Some(Said::Outcome(Outcome::Inside(inside))))
             }
             Found::Ticket(number) => {

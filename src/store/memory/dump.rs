@@ -17,10 +17,11 @@ impl MemoryStore {
 fn of(state: &EventState) -> Dump {
     let named = |named: &Named| match *named {
         Named::Ticket(number) => dump::Named::Ticket(number),
-        Named::Session(session) => dump::Named::Session(session),
+        Named::Session(session, begun) => dump::Named::Session(session, begun),
     };
     Dump {
         meta: state.meta.clone(),
+        tally: state.tally,
         live: pages(&state.live),
         fresh: pages(&state.fresh),
         spent: state

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::state::{EventState, IDS_FEW, Named, Offer, Row};
 use crate::room::event::EventId;
 use crate::room::pages::{Bits, Windows};
-use crate::room::snapshot::Meta;
+use crate::room::snapshot::{Meta, Tally};
 use crate::room::ticket::{Number, SessionKey};
 use crate::room::time::Timestamp;
 use crate::store::{IdHash, StoredEvent};
@@ -31,6 +31,8 @@ struct Document {
 #[derive(Serialize, Deserialize)]
 struct SavedEvent {
     meta: Meta,
+    #[serde(default)]
+    tally: Tally,
     live: Vec<SavedPage>,
     fresh: Vec<SavedPage>,
     spent: Vec<(u64, String)>,
@@ -158,6 +160,7 @@ impl SavedEvent {
     fn of(state: &EventState) -> Self {
         Self {
             meta: state.meta.clone(),
+            tally: state.tally,
             live: SavedPage::all(&state.live),
             fresh: SavedPage::all(&state.fresh),
             spent: state
@@ -186,6 +189,7 @@ impl SavedEvent {
         }
         Ok(EventState {
             meta: self.meta,
+            tally: self.tally,
             live: SavedPage::restore(self.live)?,
             fresh: SavedPage::restore(self.fresh)?,
             spent,

@@ -196,9 +196,13 @@ pub(super) fn entered(batch: &Batch, reply: &[Entered]) -> Change {
     let mut facts = Vec::new();
     for (entrant, entered) in batch.entrants.iter().zip(reply) {
         let named = match *entered {
-            Entered::Session { key, expires } => {
+            Entered::Session {
+                key,
+                begun,
+                expires,
+            } => {
                 facts.push(Fact::Inside(key, expires));
-                Named::Session(key)
+                Named::Session(key, begun)
             }
             Entered::Ticket { number } => {
                 facts.push(Fact::Ticket(number));
@@ -211,15 +215,16 @@ pub(super) fn entered(batch: &Batch, reply: &[Entered]) -> Change {
     Change::Facts(facts)
 }
 
-/// What a batch of called tickets comes to.
-pub(super) fn claimed(claims: &[Claim], reply: &[Claimed]) -> Change {
+/// What a batch of called tickets comes to at this moment.
+pub(super) fn claimed(claims: &[Claim], reply: &[Claimed], now: Timestamp) -> Change {
     let mut facts = Vec::new();
     for (claim, claimed) in claims.iter().zip(reply) {
-        if let Claimed::Admitted { expires, .. } = *claimed {
+        if let Claimed::Admitted { expires, fresh } = *claimed {
             facts.push(Fact::Inside(claim.session, expires));
             facts.push(Fact::Spent(claim.number));
-            let named = Named::Session(claim.session);
-            facts.extend(claim.id.map(|id| Fact::Named(id, named)));
+            let named = Named::Session(claim.session, now);
+            let id = claim.id.filter(|_| fresh);
+            facts.extend(id.map(|id| Fact::Named(id, named)));
         }
     }
     Change::Facts(facts)

@@ -167,7 +167,7 @@ impl MemoryStore {
         self.noting(
             event,
             |state, _| state.claim(claims),
-            |reply, _| Some(journal::claimed(claims, reply)),
+            |reply, state| Some(journal::claimed(claims, reply, state.meta.time)),
         )
     }
 
@@ -185,6 +185,14 @@ impl MemoryStore {
             |state, _| state.touch(touches),
             |reply, _| Some(journal::touched(touches, reply)),
         )
+    }
+
+    pub(super) fn inside(
+        &self,
+        event: &EventId,
+        sessions: &[SessionKey],
+    ) -> Reply<Vec<Option<Timestamp>>> {
+        self.at(event, |state, _| state.inside(sessions))
     }
 
     pub(super) fn end(&self, event: &EventId, sessions: &[SessionKey]) -> Reply<Vec<bool>> {

@@ -56,6 +56,7 @@ impl RedisStore {
             .arg(step.to)
             .option(step.pace)
             .arg(step.show)
+            .arg(step.waiting)
             .each(step.offers.iter(), Call::arg)
             .each(sweep.iter(), Call::arg);
         self.ask(&self.scripts().step, call, |mut fields| {
@@ -167,6 +168,7 @@ fn read_snapshot(mut fields: Fields, ask: &Ask) -> Result<(Snapshot, Vec<u64>), 
     let mut gateways = fields.list()?.all(gateway_row)?;
     gateways.sort_by(|a, b| a.gateway.cmp(&b.gateway));
     let dropped = fields.list()?.all(Fields::whole)?;
+    let tally = fields.list()?.tally()?;
     let snapshot = Snapshot {
         meta,
         unix_seconds: clock / 1000,
@@ -179,6 +181,7 @@ fn read_snapshot(mut fields: Fields, ask: &Ask) -> Result<(Snapshot, Vec<u64>), 
         gateways,
         slot,
         expired,
+        tally,
     };
     Ok((snapshot, dropped))
 }

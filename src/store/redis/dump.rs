@@ -38,6 +38,10 @@ impl RedisStore {
             [raw.get("born"), raw.get("resets")].map(|text| text.cloned().unwrap_or_default());
         Ok(Some(Dump {
             meta: pairs.meta()?,
+            tally: self
+                .read("HGETALL", &keys.key("tally"), &[])
+                .await?
+                .tally()?,
             live: self.windows(&keys, "pages", 0).await?,
             fresh: self.windows(&keys, "fresh_pages", 2).await?,
             spent: self.spent(&keys).await?,
@@ -144,10 +148,12 @@ impl RedisStore {
             for (id, text) in pairs.all(|fields| Ok((fields.session()?, fields.text()?)))? {
                 let session = text.strip_prefix(&format!("s:{born}:"));
                 let ticket = text.strip_prefix(&format!("t:{born}:{resets}:"));
-                let named = session
-                    .and_then(SessionKey::parse)
-                    .map(Named::Session)
-                    .or_else(|| Some(Named::Ticket(Number(ticket?.parse().ok()?))));
+                let session = session.and_then(|text| {
+                    let (key, begun) = text.split_once(':')?;
+                    let begun = Timestamp(begun.parse().ok()?);
+                    Some(Named::Session(SessionKey::parse(key)?, begun))
+                });
+                let named = session.or_else(|| Some(Named::Ticket(Number(ticket?.parse().ok()?))));
                 ids.extend(named.map(|named| (id.0, named)));
             }
         }

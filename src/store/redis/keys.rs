@@ -8,7 +8,7 @@ use crate::store::IdHash;
 
 /// The fixed keys of an event, in the order in which the scripts take them
 /// (`FIXED` in `prelude.lua`).
-pub(super) const FIXED: [&str; 15] = [
+pub(super) const FIXED: [&str; 16] = [
     "meta",
     "pages",
     "fresh_pages",
@@ -21,6 +21,7 @@ pub(super) const FIXED: [&str; 15] = [
     "unproven",
     "density",
     "gateways",
+    "tally",
     "trash",
     "scratch",
     "mask",

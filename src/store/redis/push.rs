@@ -56,6 +56,7 @@ impl RedisStore {
             .arg(shadow.sessions_known)
             .arg(u8::from(shadow.complete && part.last))
             .arg(u8::from(shadow.token))
+            .tally(&shadow.tally)
             .each(part.sessions.iter(), spell_moment)
             .each(part.ended.iter(), spell_moment)
             .each(part.spent.iter(), |call, (page, bits)| {

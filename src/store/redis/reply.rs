@@ -7,7 +7,7 @@ use redis::Value;
 
 use crate::room::event::Mode;
 use crate::room::gate::Gate;
-use crate::room::snapshot::{Cause, Meta, Recovery, Rules};
+use crate::room::snapshot::{Cause, Meta, Peak, Recovery, Rules, Tally};
 use crate::room::ticket::{Generation, Number, SessionKey};
 use crate::room::time::Timestamp;
 use crate::store::{Claimed, Entered, Found, StoreError};
@@ -140,15 +140,17 @@ impl Fields {
     /// What an id stands for or an entrant got: a line of `enter` and `find`.
     pub(super) fn entered(&self, line: &str) -> Result<Entered, StoreError> {
         let mut words = line.split(' ');
-        match (words.next(), words.next(), words.next()) {
-            (Some("s"), Some(session), Some(expires)) => Ok(Entered::Session {
+        let four = [words.next(), words.next(), words.next(), words.next()];
+        match four {
+            [Some("s"), Some(session), Some(begun), Some(expires)] => Ok(Entered::Session {
                 key: self.parse_session(session)?,
+                begun: Timestamp(self.parse_whole(begun)?),
                 expires: Timestamp(self.parse_whole(expires)?),
             }),
-            (Some("t"), Some(number), None) => Ok(Entered::Ticket {
+            [Some("t"), Some(number), None, None] => Ok(Entered::Ticket {
                 number: Number(self.parse_whole(number)?),
             }),
-            (Some("c"), None, None) => Ok(Entered::Closed),
+            [Some("c"), None, None, None] => Ok(Entered::Closed),
             _ => Err(self.damaged(&format!("{line:?} is no place"))),
         }
     }
@@ -159,7 +161,15 @@ impl Fields {
             return Ok(Found::Nothing);
         }
         Ok(match self.entered(&line)? {
-            Entered::Session { key, expires } => Found::Session(key, expires),
+            Entered::Session {
+                key,
+                begun,
+                expires,
+            } => Found::Session {
+                key,
+                begun,
+                expires,
+            },
             Entered::Ticket { number } => Found::Ticket(number),
             Entered::Closed => Found::Nothing,
         })
@@ -198,6 +208,26 @@ impl Fields {
         counts
             .and_then(|counts| counts.try_into().ok())
             .ok_or_else(|| self.damaged(&format!("{text:?} is no row of eight counts")))
+    }
+
+    /// What was counted; a field that was never written is 0.
+    pub(super) fn tally(self) -> Result<Tally, StoreError> {
+        let pairs = self.all(|fields| Ok((fields.text()?, fields.whole()?)))?;
+        let fields: HashMap<String, u64> = pairs.into_iter().collect();
+        let whole = |field: &str| fields.get(field).copied().unwrap_or_default();
+        let peak = |most: &str, at: &str| Peak {
+            most: whole(most),
+            at: Timestamp(whole(at)),
+        };
+        Ok(Tally {
+            since: Timestamp(whole("since")),
+            begun: whole("begun"),
+            closed: whole("closed"),
+            issued: whole("issued"),
+            abandoned: whole("abandoned"),
+            sessions: peak("sessions", "sessions_at"),
+            waiting: peak("waiting", "waiting_at"),
+        })
     }
 
     /// The state of an event.

@@ -4,7 +4,7 @@ use redis::{Script, ScriptInvocation};
 
 use super::keys::{self, Keys};
 use crate::room::event::EventId;
-use crate::room::snapshot::Rules;
+use crate::room::snapshot::{Rules, Tally};
 use crate::store::IdHash;
 
 const PRELUDE: &str = include_str!("lua/prelude.lua");
@@ -39,6 +39,7 @@ pub(super) struct Scripts {
     pub(super) claim: Script,
     pub(super) beat: Script,
     pub(super) touch: Script,
+    pub(super) inside: Script,
     pub(super) end: Script,
     pub(super) leave: Script,
     pub(super) find: Script,
@@ -69,6 +70,7 @@ impl Scripts {
             claim: script(STAYS, include_str!("lua/claim.lua")),
             beat: script(GROWS, include_str!("lua/beat.lua")),
             touch: script(STAYS, include_str!("lua/touch.lua")),
+            inside: script(STAYS, include_str!("lua/inside.lua")),
             end: script(STAYS, include_str!("lua/end.lua")),
             leave: script(STAYS, include_str!("lua/leave.lua")),
             find: script(STAYS, include_str!("lua/find.lua")),
@@ -160,6 +162,19 @@ impl Call {
             .arg(rules.session_idle_ms)
             .arg(rules.session_max_ms)
             .arg(rules.window_ms)
+    }
+
+    /// Adds what was counted, in the order of `TALLY` in the prelude.
+    pub(super) fn tally(self, tally: &Tally) -> Self {
+        self.arg(tally.since.0)
+            .arg(tally.begun)
+            .arg(tally.closed)
+            .arg(tally.issued)
+            .arg(tally.abandoned)
+            .arg(tally.sessions.most)
+            .arg(tally.sessions.at.0)
+            .arg(tally.waiting.most)
+            .arg(tally.waiting.at.0)
     }
 
     /// A script with these keys and arguments.

@@ -147,6 +147,26 @@ impl RedisStore {
         Ok(Reply::Done(all))
     }
 
+    pub(in crate::store) async fn inside(
+        &self,
+        event: &EventId,
+        sessions: &[SessionKey],
+    ) -> Answer<Vec<Option<Timestamp>>> {
+        let mut all = Vec::with_capacity(sessions.len());
+        for sessions in parts(sessions, SESSIONS_PER_CALL) {
+            let call = self.call(event).each(sessions.iter(), Call::arg);
+            let reply = self.ask(&self.scripts().inside, call, |mut fields| {
+                fields.list()?.all(Fields::expiry)
+            });
+            match whole(reply.await?, sessions.len())? {
+                Reply::Done(part) => all.extend(part),
+                Reply::Recovering => return Ok(Reply::Recovering),
+                Reply::Absent => return Ok(Reply::Absent),
+            }
+        }
+        Ok(Reply::Done(all))
+    }
+
     pub(in crate::store) async fn end(
         &self,
         event: &EventId,

@@ -113,6 +113,11 @@ impl Ask {
         self
     }
 
+    pub(crate) fn body(mut self, body: &str) -> Self {
+        self.body = Bytes::copy_from_slice(body.as_bytes());
+        self
+    }
+
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
         self.headers

@@ -3,6 +3,8 @@
 mod line;
 mod records;
 mod recovery;
+mod sessions;
+mod tally;
 
 use sumun::room::ticket::Number;
 use sumun::store::Stepped;

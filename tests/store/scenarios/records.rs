@@ -111,7 +111,7 @@ async fn the_same_id_gets_the_same_living_place(mut world: World) {
         reply.unwrap().done().unwrap()
     };
     assert_eq!(find(200).await, Found::Ticket(ticket(&place)));
-    assert!(matches!(find(100).await, Found::Session(key, _) if key == session(1)));
+    assert!(matches!(find(100).await, Found::Session { key, .. } if key == session(1)));
     assert_eq!(find(300).await, Found::Nothing);
 }
 
@@ -148,7 +148,7 @@ async fn the_id_of_a_claimed_ticket_stands_for_its_session(mut world: World) {
         [Claimed::Admitted { .. }]
     ));
     let found = world.store.find(&world.event, id(100)).await.unwrap();
-    assert!(matches!(found, Reply::Done(Found::Session(key, _)) if key == session(2)));
+    assert!(matches!(found, Reply::Done(Found::Session { key, .. }) if key == session(2)));
 }
 
 async fn modes_order_what_newcomers_meet(mut world: World) {

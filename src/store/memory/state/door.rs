@@ -21,6 +21,7 @@ impl EventState {
             .iter()
             .map(|entrant| self.enter_one(entrant))
             .collect();
+        self.note_sessions();
         let row = self.row(&batch.gateway);
         row.batch = batch.batch;
         row.reply.clone_from(&reply);
@@ -39,15 +40,18 @@ impl EventState {
             self.meta.pay(1);
             let expires = Timestamp(self.meta.time.0 + UNPROVEN_MS);
             self.insert(entrant.session, expires);
-            self.meta.begun += 1;
-            self.name(entrant.id, Named::Session(entrant.session));
+            self.count_begun();
+            let begun = self.meta.time;
+            self.name(entrant.id, Named::Session(entrant.session, begun));
             return Entered::Session {
                 key: entrant.session,
+                begun,
                 expires,
             };
         }
         let number = self.meta.issued;
         self.meta.issued = number.next_issued();
+        self.tally.issued += 1;
         self.fresh.set(number, self.meta.fresh_window);
         self.name(entrant.id, Named::Ticket(number));
         Entered::Ticket { number }
@@ -75,7 +79,7 @@ impl EventState {
         if self.ids.len() >= self.ids_most {
             let (active, live, fresh) = (&self.active, &self.live, &self.fresh);
             self.ids.retain(|_, named| match named {
-                Named::Session(session) => active.contains_key(session),
+                Named::Session(session, _) => active.contains_key(session),
                 Named::Ticket(number) => {
                     live.page(number.page()).is_some() || fresh.page(number.page()).is_some()
                 }
@@ -88,8 +92,9 @@ impl EventState {
     /// What an id stands for, if that still lives.
     pub(super) fn known(&self, id: IdHash) -> Option<Entered> {
         match *self.ids.get(&id)? {
-            Named::Session(key) => self.active.get(&key).map(|expires| Entered::Session {
+            Named::Session(key, begun) => self.active.get(&key).map(|expires| Entered::Session {
                 key,
+                begun,
                 expires: *expires,
             }),
             Named::Ticket(number) if self.lives(number) => Some(Entered::Ticket { number }),
@@ -99,7 +104,15 @@ impl EventState {
 
     pub(crate) fn find(&self, id: IdHash) -> Found {
         match self.known(id) {
-            Some(Entered::Session { key, expires }) => Found::Session(key, expires),
+            Some(Entered::Session {
+                key,
+                begun,
+                expires,
+            }) => Found::Session {
+                key,
+                begun,
+                expires,
+            },
             Some(Entered::Ticket { number }) => Found::Ticket(number),
             _ => Found::Nothing,
         }
@@ -107,7 +120,9 @@ impl EventState {
 
     pub(crate) fn claim(&mut self, claims: &[Claim]) -> Vec<Claimed> {
         self.purge();
-        claims.iter().map(|claim| self.claim_one(claim)).collect()
+        let claimed = claims.iter().map(|claim| self.claim_one(claim)).collect();
+        self.note_sessions();
+        claimed
     }
 
     pub(super) fn claim_one(&mut self, claim: &Claim) -> Claimed {
@@ -155,9 +170,10 @@ impl EventState {
         self.spend(claim.number);
         let expires = Timestamp(self.meta.time.0 + UNPROVEN_MS);
         self.insert(claim.session, expires);
-        self.meta.begun += 1;
+        self.count_begun();
         self.unproven.insert(claim.session, self.meta.time);
-        self.name(claim.id, Named::Session(claim.session));
+        let begun = self.meta.time;
+        self.name(claim.id, Named::Session(claim.session, begun));
         Claimed::Admitted {
             expires,
             fresh: true,

@@ -32,7 +32,9 @@ impl EventState {
 
     pub(crate) fn touch(&mut self, touches: &[Touch]) -> Vec<Option<Timestamp>> {
         self.purge();
-        touches.iter().map(|touch| self.touch_one(*touch)).collect()
+        let answers = touches.iter().map(|touch| self.touch_one(*touch)).collect();
+        self.note_sessions();
+        answers
     }
 
     pub(super) fn touch_one(&mut self, touch: Touch) -> Option<Timestamp> {
@@ -63,6 +65,15 @@ impl EventState {
         }
     }
 
+    /// Until when sessions live; nothing expires during a recovery.
+    pub(crate) fn inside(&self, sessions: &[SessionKey]) -> Vec<Option<Timestamp>> {
+        let (now, recovers) = (self.meta.time, self.meta.recovery.is_some());
+        let expires = sessions.iter().map(|session| self.active.get(session));
+        expires
+            .map(|expires| expires.copied().filter(|at| recovers || *at > now))
+            .collect()
+    }
+
     pub(crate) fn end(&mut self, sessions: &[SessionKey]) -> Vec<bool> {
         let now = self.meta.time;
         sessions
@@ -70,7 +81,7 @@ impl EventState {
             .map(|session| {
                 let was_there = self.remove(*session);
                 if was_there {
-                    self.meta.closed += 1;
+                    self.count_closed(1);
                 }
                 self.ended.entry(*session).or_insert(now);
                 self.unproven.remove(session);

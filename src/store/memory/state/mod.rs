@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::room::gate::Gate;
 use crate::room::pages::{Bits, Windows};
-use crate::room::snapshot::{Cause, Meta, Report, Rules};
+use crate::room::snapshot::{Cause, Meta, Report, Rules, Tally};
 use crate::room::ticket::{Generation, Number, SessionKey, slot_of};
 use crate::room::time::{SILENCE, Timestamp, advance, millis};
 use crate::store::{Entered, IdHash, Reply, Shadow};
@@ -31,7 +31,8 @@ pub(crate) struct Arrival<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Named {
     Ticket(Number),
-    Session(SessionKey),
+    /// A session, and when it began.
+    Session(SessionKey, Timestamp),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,7 @@ pub(crate) const IDS_FEW: usize = 4096;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct EventState {
     pub meta: Meta,
+    pub tally: Tally,
     pub live: Windows,
     pub fresh: Windows,
     pub spent: BTreeMap<u64, Bits>,
@@ -127,6 +129,7 @@ impl EventState {
                 ghosts_until: Timestamp(0),
                 marks: shadow.marks.clone(),
             },
+            tally: Tally::begin(time, 0),
             live: Windows::default(),
             fresh: Windows::default(),
             spent: BTreeMap::new(),
@@ -183,7 +186,7 @@ impl EventState {
             self.active.remove(&session);
             expired += 1;
         }
-        self.meta.closed += expired;
+        self.count_closed(expired);
         expired
     }
 
@@ -192,6 +195,22 @@ impl EventState {
             self.expiries.remove(&(before, session));
         }
         self.expiries.insert((expires, session));
+    }
+
+    fn count_begun(&mut self) {
+        self.meta.begun += 1;
+        self.tally.begun += 1;
+    }
+
+    fn count_closed(&mut self, sessions: u64) {
+        self.meta.closed += sessions;
+        self.tally.closed += sessions;
+    }
+
+    /// Notes how many are inside; after every operation that lets any in.
+    fn note_sessions(&mut self) {
+        let inside = self.active.len() as u64;
+        self.tally.sessions.note(inside, self.meta.time);
     }
 
     fn remove(&mut self, session: SessionKey) -> bool {
@@ -300,7 +319,8 @@ impl EventState {
         self.unproven.clear();
         self.density.clear();
         self.ids
-            .retain(|_, named| matches!(named, Named::Session(_)));
+            .retain(|_, named| matches!(named, Named::Session(..)));
+        self.tally = Tally::begin(self.meta.time, self.active.len() as u64);
         self.meta.generation
     }
 

@@ -60,6 +60,7 @@ impl EventState {
             slot,
             expired,
             meta: self.meta.clone(),
+            tally: self.tally,
         }
     }
 
@@ -81,6 +82,8 @@ impl EventState {
         }
         let expired = self.purge();
         let lapsed = self.lapse();
+        self.tally.abandoned += lapsed.len() as u64;
+        self.tally.waiting.note(step.waiting, now);
         self.call(step);
         self.turn();
         let meta = &mut self.meta;

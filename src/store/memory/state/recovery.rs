@@ -1,6 +1,8 @@
 //! Losing and healing: when a recovery begins, what gateways bring back, and
 //! when it is over (DESIGN §6.6).
 
+use std::cmp::Ordering;
+
 use super::{Arrival, EventState};
 use crate::room::snapshot::{
     Cause, GATEWAY_GONE_MS, OFFER_MS, RECOVERY_GRACE_MS, RECOVERY_MIN_MS, Recovery,
@@ -113,6 +115,11 @@ impl EventState {
             meta.time = meta.time.max(shadow.time);
             meta.issued = meta.issued.max(shadow.issued);
             meta.called = meta.called.max(shadow.called).min(meta.issued);
+            match shadow.generation.cmp(&meta.generation) {
+                Ordering::Greater => self.tally = shadow.tally,
+                Ordering::Equal => self.tally.recall(&shadow.tally),
+                Ordering::Less => {}
+            }
             meta.generation = meta.generation.max(shadow.generation);
             if meta.marks.is_empty() {
                 meta.marks.clone_from(&shadow.marks);
@@ -139,6 +146,7 @@ impl EventState {
                 }
             }
         }
+        self.note_sessions();
         for (page, bits) in &shadow.spent {
             self.spent.entry(*page).or_default().or(bits);
         }

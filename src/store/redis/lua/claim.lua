@@ -36,6 +36,7 @@ local function claim(number, session, id)
   spend(number)
   insert(session, m.time + UNPROVEN)
   m.begun = m.begun + 1
+  add('begun', 1)
   call('ZADD', K.unproven, int(m.time), session)
   name_session(id, session)
   return 'new ' .. int(m.time + UNPROVEN)
@@ -47,4 +48,5 @@ for i = 1, num() do
   local number, session, id = num(), arg(), arg()
   answers[i] = claim(number, session, id)
 end
+note_sessions()
 return done(answers)

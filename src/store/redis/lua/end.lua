@@ -12,6 +12,7 @@ for i = 1, num() do
   local session = arg()
   answers[i] = call('ZREM', K.active, session)
   m.closed = m.closed + answers[i]
+  add('closed', answers[i])
   call('ZADD', K.ended, 'NX', int(m.time), session)
   call('ZREM', K.unproven, session)
 end

@@ -3,8 +3,8 @@
 -- KEYS   the fixed ones; the pages of `issued` and of the tickets that ids
 --        stand for; the buckets of the ids
 -- ARGV   gateway, batch, count; per visitor: session, id or empty
--- reply  done, the answers as one text of lines: "s SESSION EXPIRES",
---        "t NUMBER" or "c"; or moved, pages
+-- reply  done, the answers as one text of lines: "s SESSION BEGUN
+--        EXPIRES", "t NUMBER" or "c"; or moved, pages
 
 local met = begin()
 if met then return met end
@@ -44,11 +44,13 @@ local function enter(entrant)
     pay(1)
     insert(entrant.session, m.time + UNPROVEN)
     m.begun = m.begun + 1
+    add('begun', 1)
     name_session(entrant.id, entrant.session)
-    return 's ' .. entrant.session .. ' ' .. int(m.time + UNPROVEN)
+    return 's ' .. entrant.session .. ' ' .. int(m.time) .. ' ' .. int(m.time + UNPROVEN)
   end
   local number = m.issued
   m.issued = next_issued(number)
+  add('issued', 1)
   hear_one(FRESH, number)
   name_ticket(entrant.id, number)
   return 't ' .. int(number)
@@ -57,6 +59,7 @@ end
 purge()
 local lines = {}
 for i, entrant in ipairs(entrants) do lines[i] = enter(entrant) end
+note_sessions()
 local reply = table.concat(lines, '\n')
 row(gateway)
 call('HSET', K.gateways, gateway .. ':batch', batch, gateway .. ':reply', reply)

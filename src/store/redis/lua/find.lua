@@ -3,7 +3,7 @@
 -- KEYS   the fixed ones; the page of the id's ticket, once it is known; the
 --        id's bucket
 -- ARGV   id
--- reply  done, "s SESSION EXPIRES", "t NUMBER" or an empty text; or moved, pages
+-- reply  done, "s SESSION BEGUN EXPIRES", "t NUMBER" or an empty text; or moved, pages
 
 local met = begin()
 if met then return met end

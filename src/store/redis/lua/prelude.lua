@@ -10,7 +10,7 @@
 --        with the pages that the script needs and that were not declared
 
 local FIXED = { 'meta', 'pages', 'fresh_pages', 'spent_pages', 'active', 'offers', 'offers_due',
-  'asked', 'ended', 'unproven', 'density', 'gateways', 'trash', 'scratch', 'mask' }
+  'asked', 'ended', 'unproven', 'density', 'gateways', 'tally', 'trash', 'scratch', 'mask' }
 local K = {}
 for i, name in ipairs(FIXED) do K[name] = KEYS[i] end
 
@@ -92,6 +92,56 @@ local function load()
   return true
 end
 
+-- What was counted since the generation began, read when it is first needed:
+-- it decides nothing, so most operations do without.
+local TALLY = { 'since', 'begun', 'closed', 'issued', 'abandoned', 'sessions', 'sessions_at',
+  'waiting', 'waiting_at' }
+local counted, recounted
+
+local function tally()
+  if counted then return counted end
+  counted = {}
+  local values = call('HMGET', K.tally, unpack(TALLY))
+  for i, field in ipairs(TALLY) do
+    counted[field] = tonumber(values[i] or 0)
+    if counted[field] == nil then damaged('field ' .. field .. ' is no number', K.tally) end
+  end
+  return counted
+end
+
+local function add(field, more)
+  if more == 0 then return end
+  local t = tally()
+  t[field], recounted = t[field] + more, true
+end
+
+-- The most of something at once, and when that was first so.
+local function note(what, many, at)
+  local t = tally()
+  if many > t[what] then t[what], t[what .. '_at'], recounted = many, at, true end
+end
+
+-- Notes how many are inside; after every operation that lets any in.
+local function note_sessions() note('sessions', call('ZCARD', K.active), m.time) end
+
+-- Counting begins.
+local function begin_tally()
+  counted, recounted = {}, true
+  for _, field in ipairs(TALLY) do counted[field] = 0 end
+  counted.since = m.time
+end
+
+local function save_tally()
+  if not recounted then return end
+  local fields = {}
+  for _, field in ipairs(TALLY) do
+    fields[#fields + 1] = field
+    fields[#fields + 1] = int(counted[field])
+  end
+  call('HSET', K.tally, unpack(fields))
+  recounted = false
+end
+
 -- Writes the fields that have changed.
 local function save()
   local changed = {}
@@ -108,6 +158,7 @@ local function save()
     end
   end
   if #changed > 0 then call('HSET', K.meta, unpack(changed)) end
+  save_tally()
 end
 
 local UNPROVEN, OFFER, FRESH_WINDOW, STEP = 30000, 5000, 20000, 400
@@ -375,6 +426,7 @@ local function purge()
   if m.recovery then return 0 end
   local expired = call('ZREMRANGEBYSCORE', K.active, '-inf', int(m.time))
   m.closed = m.closed + expired
+  add('closed', expired)
   return expired
 end
 
@@ -419,8 +471,8 @@ end
 local function ids_of(id) return bucket_key[int(math.floor(tonumber(string.sub(id, 1, 3), 16) / 4))] end
 
 local function named(text)
-  local born, session = string.match(text or '', '^s:(%d+):(%x+)$')
-  if session then return born == m.born and session or nil, nil end
+  local born, session, begun = string.match(text or '', '^s:(%d+):(%x+):(%d+)$')
+  if session then return born == m.born and session or nil, nil, begun end
   local life, resets, number = string.match(text or '', '^t:(%d+):(%d+):(%d+)$')
   if number and life == m.born and tonumber(resets) == m.resets then return nil, tonumber(number) end
 end
@@ -450,17 +502,20 @@ local function write_id(id, text)
   call('HSET', key, id, text)
   call('EXPIRE', key, 86400)
 end
-local function name_session(id, session) write_id(id, 's:' .. m.born .. ':' .. session) end
+-- A session that begins now.
+local function name_session(id, session)
+  write_id(id, 's:' .. m.born .. ':' .. session .. ':' .. int(m.time))
+end
 local function name_ticket(id, number)
   write_id(id, 't:' .. m.born .. ':' .. int(m.resets) .. ':' .. int(number))
 end
 
 -- What an id stands for, if that still lives: as `enter` answers it.
 local function known(id)
-  local session, number = remembered_id(id)
+  local session, number, begun = remembered_id(id)
   if session then
     local expires = expiry(session)
-    if expires then return 's ' .. session .. ' ' .. int(expires) end
+    if expires then return 's ' .. session .. ' ' .. begun .. ' ' .. int(expires) end
   elseif number and lives(number) then
     return 't ' .. int(number)
   end

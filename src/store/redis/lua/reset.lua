@@ -22,4 +22,6 @@ m.pace, m.settled, m.shown, m.show = nil, 0, 0, 1
 m.resets = m.resets + 1
 call('DEL', K.pages, K.fresh_pages, K.spent_pages, K.offers, K.offers_due, K.asked, K.unproven,
   K.density)
+begin_tally()
+note_sessions()
 return done(int(m.generation))

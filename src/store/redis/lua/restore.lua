@@ -3,7 +3,8 @@
 -- KEYS   the fixed ones; the pages
 -- ARGV   gateway, born or empty, seq, newborn, time, generation, issued, called,
 --        gate, marks, mode, limit or empty, rate or empty, session idle, session
---        max, window, cfgver, sessions known, complete (1 or 0), token (1 or 0);
+--        max, window, cfgver, sessions known, complete (1 or 0), token (1 or 0),
+--        the tally in the order of TALLY;
 --        then lists, each with its count first: sessions (session, expires),
 --        ended (session, when), spent (page, bitmap), living (page, highest
 --        number, bitmap), peers (name)
@@ -17,6 +18,8 @@ local s = { time = num(), generation = num(), issued = num(), called = num(), ga
 local rules = { mode = arg(), limit = tonumber(arg()), admit = tonumber(arg()),
   session_idle_ms = num(), session_max_ms = num(), window_ms = num() }
 local cfgver, sessions_known, complete, token = num(), num(), arg() == '1', arg() == '1'
+local told = {}
+for _, field in ipairs(TALLY) do told[field] = num() end
 
 -- Remembers pages whose bitmaps nothing names any more, to be discarded later.
 local function abandon(pages)
@@ -28,7 +31,7 @@ local function create()
   abandon(call('ZRANGE', K.fresh_pages, 0, -1))
   abandon(call('SMEMBERS', K.spent_pages))
   call('DEL', K.pages, K.fresh_pages, K.spent_pages, K.active, K.offers, K.offers_due, K.asked,
-    K.ended, K.unproven, K.density, K.gateways)
+    K.ended, K.unproven, K.density, K.gateways, K.tally)
   -- Who remembers the running time carries it on: passes must not die of an
   -- outage that ends in an empty store.
   local time = born == '' and raw or s.time
@@ -40,6 +43,7 @@ local function create()
     show = 1, settled = 0, shown = 0, begun = 0, closed = 0, cfgver = cfgver, recoveries = 0,
     ghosts = 0, ghosts_until = 0, marks = s.marks, resets = 0 }
   for field, value in pairs(rules) do m[field] = value end
+  begin_tally()
 end
 
 if not load() then create() end
@@ -54,11 +58,29 @@ local function doubt()
   return token and m.recoveries == 0 and 'token' or ''
 end
 
+-- What was counted comes back: of each count the larger one, for both began
+-- at nothing. A later generation's is taken whole.
+local function recall()
+  if s.generation < m.generation then return end
+  local t, later = tally(), s.generation > m.generation
+  if later then
+    for _, field in ipairs(TALLY) do t[field] = told[field] end
+  else
+    if told.since > 0 then t.since = math.min(t.since, told.since) end
+    for _, field in ipairs({ 'begun', 'closed', 'issued', 'abandoned' }) do
+      t[field] = math.max(t[field], told[field])
+    end
+    for _, what in ipairs({ 'sessions', 'waiting' }) do note(what, told[what], told[what .. '_at']) end
+  end
+  recounted = true
+end
+
 local function remember()
   if born ~= '' then
     m.time = math.max(m.time, s.time)
     m.issued = math.max(m.issued, s.issued)
     m.called = math.min(math.max(m.called, s.called), m.issued)
+    recall()
     m.generation = math.max(m.generation, s.generation)
     if m.marks == '' then m.marks = s.marks end
     m.remembered = 1
@@ -78,6 +100,7 @@ local function remember()
       if not before then restored = restored + 1 end
     end
   end
+  note_sessions()
   for _ = 1, num() do
     local page, bits = arg(), arg()
     local key = spent_page(page)

@@ -7,7 +7,7 @@
 --        offers (number, due, …), live pages, fresh pages, bitmaps in the order
 --        asked, density (page, counts, …), ended (session, when, …), gateways
 --        (name, slot, seen, report, …), pages dropped by a reset and not yet
---        discarded
+--        discarded, the tally (field, value, …)
 
 local met = begin()
 if met then return met end
@@ -56,4 +56,4 @@ return { 'done', call('HGETALL', K.meta), int(raw), call('ZCARD', K.active), exp
   call('ZRANGE', K.offers_due, 0, -1, 'WITHSCORES'), call('ZRANGE', K.pages, 0, -1),
   call('ZRANGE', K.fresh_pages, 0, -1), bitmaps, call('HGETALL', K.density),
   call('ZRANGEBYSCORE', K.ended, int(since), '+inf', 'WITHSCORES'), present,
-  call('SRANDMEMBER', K.trash, 64) }
+  call('SRANDMEMBER', K.trash, 64), call('HGETALL', K.tally) }

@@ -2,7 +2,7 @@
 --
 -- KEYS   the fixed ones; the pages of the numbers called and those to sweep
 -- ARGV   born, run, seq; gate, calm since or empty, watermark, pace or empty,
---        show rate; count, numbers called; count, pages to sweep
+--        show rate, how many wait; count, numbers called; count, pages to sweep
 -- reply  done, lapsed, expired; or done, "lost"
 
 local met = begin()
@@ -10,6 +10,7 @@ if met then return met end
 
 local born, fenced_run, seq = arg(), arg(), num()
 local gate, calm_since, to, pace, show = arg(), tonumber(arg()), num(), tonumber(arg()), num()
+local waiting = num()
 local numbers, sweep = {}, {}
 for i = 1, num() do numbers[i] = num() end
 for i = 1, num() do sweep[i] = arg() end
@@ -29,6 +30,9 @@ for _, number in ipairs(lapsed) do
   shown = shown + call('SISMEMBER', K.asked, number)
   drop_offer(number)
 end
+
+add('abandoned', #lapsed)
+note('waiting', waiting, now)
 
 -- Calls.
 m.pace = pace

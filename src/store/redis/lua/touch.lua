@@ -28,6 +28,7 @@ local function touch(session, begun, till, keep)
     m.ghosts = math.max(m.ghosts - 1, 0)
     call('ZREM', K.unproven, session)
     insert(session, longest)
+    note_sessions()
     return int(longest)
   end
   return ''

@@ -1,0 +1,76 @@
+//! What the operator sees at the admin door of what visitors do.
+
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Ask, Plan, Site, Visitor, until};
+
+/// A call at the admin door.
+async fn call(site: &Site, ask: Ask) -> Answer {
+    Visitor::at(site.admin)
+        .send(ask.with("host", "localhost"))
+        .await
+}
+
+/// The status of `main`.
+async fn status(site: &Site) -> Value {
+    let answer = call(site, Ask::fetch("/v1/events/main/status")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+/// Looks until the status is as wanted.
+async fn status_until(site: &Site, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    until(what, async || {
+        let status = status(site).await;
+        wanted(&status).then_some(status)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn totals_and_peaks_are_those_since_the_last_reset() {
+    let site = Plan::event("limit = 1").open().await;
+    let quiet = status(&site).await;
+    assert_eq!(quiet["peaks"]["waitingAt"], Value::Null);
+    let _inside = site.filled_by_one().await;
+    for _ in 0..2 {
+        site.visitor_in_line().await;
+    }
+    let busy = status_until(&site, "two who wait", |status| {
+        status["peaks"]["waiting"] == 2
+    })
+    .await;
+    let counted = [
+        "sessionsBegun",
+        "sessionsClosed",
+        "ticketsIssued",
+        "ticketsAbandoned",
+    ]
+    .map(|name| busy["totals"][name].clone());
+    assert_eq!(counted, [json!(1), json!(0), json!(2), json!(0)]);
+    assert_eq!(busy["peaks"]["sessions"], 1);
+    for moment in ["sessionsAt", "waitingAt"] {
+        assert!(busy["peaks"][moment].is_string(), "{busy}");
+    }
+
+    let reset = Ask::fetch("/v1/events/main/reset")
+        .method(http::Method::POST)
+        .with("content-type", "application/json")
+        .body(r#"{"confirm":"main"}"#);
+    assert_eq!(call(&site, reset).await.status, 200);
+    let anew = status_until(&site, "a reset", |status| {
+        status["totals"]["ticketsIssued"] == 0
+    })
+    .await;
+    assert_eq!(anew["totals"]["sessionsBegun"], 0);
+    assert_eq!(anew["totals"]["begun"], 1, "since birth");
+    assert_eq!(anew["peaks"]["sessions"], 1, "sessions stay");
+    assert_eq!(anew["peaks"]["waiting"], 0);
+    let since = |status: &Value| {
+        status["totals"]["generationSince"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert!(since(&anew) > since(&busy));
+}
