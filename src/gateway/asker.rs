@@ -1,15 +1,18 @@
 //! Who asks and what they hold: everything about a request that is read from
 //! its headers, read once.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 
 use super::Gateway;
 use crate::ledger::Ledger;
 use crate::pages::Language;
-use crate::reception::{Bearer, Inside, Known, Site, scope};
+use crate::reception::{Bearer, Inside, Known, Site, is_in_scope, scope};
 use crate::room::decision::Kind;
+use crate::room::host;
 use crate::token::{Pass, Ticket, Token, Verdict, cookie};
 use crate::visitor::address::Visitor;
 use crate::visitor::kind::kind;
@@ -21,21 +24,27 @@ pub(crate) static SUMUN_TOKEN: HeaderName = HeaderName::from_static("sumun-token
 /// milliseconds.
 const AFTERGLOW_MS: u64 = 30_000;
 
-/// The request, as far as our own answers need it.
+/// More tokens than that are nobody's ordinary request.
+const TOKENS_MAX: usize = 16;
+
+/// The request, as far as decisions and our own answers need it.
 pub(super) struct Asker {
     pub(super) visitor: Visitor,
+    /// The host that was asked for in normal form, if it is one.
+    pub(super) host: Option<Rc<str>>,
     pub(super) kind: Kind,
     pub(super) method: Method,
     pub(super) uri: Uri,
     /// `Accept-Language`, read when a page is to be shown.
-    pub(super) accept_language: Option<http::HeaderValue>,
+    pub(super) accept_language: Option<HeaderValue>,
     /// `Origin`, for CORS.
-    pub(super) origin: Option<http::HeaderValue>,
+    pub(super) origin: Option<HeaderValue>,
 }
 
 impl Asker {
-    pub(super) fn new<B>(request: &Request<B>, visitor: Visitor) -> Self {
+    pub(super) fn new<B>(request: &Request<B>, visitor: Visitor, hosts: &Hosts) -> Self {
         Self {
+            host: visitor.host.as_ref().and_then(|host| hosts.normal(host)),
             visitor,
             kind: kind(request.method(), request.headers()),
             method: request.method().clone(),
@@ -53,11 +62,38 @@ impl Asker {
 
     /// The cookie scope here: the cookie's domain, else the host without port.
     pub(super) fn scope(&self, ledger: &Ledger) -> String {
-        scope(ledger, self.visitor.host.as_ref())
+        scope(ledger, self.host.as_deref())
+    }
+
+    /// A cookie is worth something only where it was set; a token got by API
+    /// has no scope and comes in the header.
+    fn is_in_scope(&self, ledger: &Ledger, scope: Option<&str>, by_header: bool) -> bool {
+        match scope {
+            None => by_header,
+            Some(scope) => is_in_scope(ledger, self.host.as_deref(), scope),
+        }
     }
 }
 
-/// What the bearer holds, after every check.
+/// The host asked for last and its normal form: nearly all requests of a
+/// thread ask for the same one.
+#[derive(Default)]
+pub(super) struct Hosts(RefCell<Option<(HeaderValue, Option<Rc<str>>)>>);
+
+impl Hosts {
+    fn normal(&self, asked: &HeaderValue) -> Option<Rc<str>> {
+        let mut last = self.0.borrow_mut();
+        if let Some((_, normal)) = last.as_ref().filter(|(last, _)| last == asked) {
+            return normal.clone();
+        }
+        let normal = asked.to_str().ok().and_then(host::normal);
+        let normal: Option<Rc<str>> = normal.map(|host| Rc::from(host.as_ref()));
+        *last = Some((asked.clone(), normal.clone()));
+        normal
+    }
+}
+
+/// What the bearer holds, after every check that needs no store.
 #[derive(Default)]
 pub(super) struct Held {
     /// A pass for this event whose session lives.
@@ -69,13 +105,23 @@ pub(super) struct Held {
     pub(super) ticket: Option<Ticket>,
     /// Whether it came in the header, not in a cookie.
     pub(super) by_header: bool,
-    /// Nothing good, and something that only another gateway can read.
+    /// Something that only another gateway can read.
     pub(super) unknown_key: bool,
+    /// Passes past their time: only the store knows whether their sessions live.
+    pub(super) doubtful: Vec<Doubtful>,
+}
+
+/// A pass that the store has to be asked about.
+pub(super) struct Doubtful {
+    home: Arc<Ledger>,
+    pass: Rc<Pass>,
+    known: Rc<Known>,
+    by_header: bool,
 }
 
 impl Gateway {
     /// Reads the tokens of a request, the header's before the cookies'.
-    pub(super) async fn credential(
+    pub(super) fn credential(
         &self,
         site: &Site,
         ledger: &Arc<Ledger>,
@@ -83,41 +129,43 @@ impl Gateway {
         asker: &Asker,
     ) -> Held {
         let mut held = Held::default();
-        let mut unknown = false;
         let in_header = headers.get(&SUMUN_TOKEN).and_then(|v| v.to_str().ok());
         let cookies = cookie::ours(headers.get_all(header::COOKIE).iter());
         let texts = in_header
             .map(|text| (text, true))
             .into_iter()
             .chain(cookies.map(|found| (found.value, false)));
-        // More than a handful of tokens is nobody's ordinary request.
-        for (text, by_header) in texts.take(16) {
+        for (text, by_header) in texts.take(TOKENS_MAX) {
             let known = self.tokens.know(text, &self.reception.keyring);
-            match &known.verdict {
-                Verdict::UnknownKey => {
-                    unknown = true;
-                    continue;
-                }
-                Verdict::Good(Token::Ticket(ticket)) => {
-                    self.take_ticket(ledger, asker, ticket, by_header, &mut held);
-                }
-                Verdict::Good(Token::Pass(pass)) => {
-                    self.take_pass(site, ledger, asker, pass, &known, by_header, &mut held)
-                        .await;
-                }
-                Verdict::Good(Token::Success(success)) if by_header => {
-                    let pass = success.pass();
-                    self.take_pass(site, ledger, asker, &pass, &known, by_header, &mut held)
-                        .await;
+            match (&known.verdict, &known.pass) {
+                (Verdict::UnknownKey, _) => held.unknown_key = true,
+                (Verdict::Good(Token::Ticket(ticket)), _) => {
+                    self.take_ticket(ledger, asker, (ticket, by_header), &mut held);
                 }
                 // A success token is no cookie.
-                Verdict::Nothing | Verdict::Good(Token::Success(_)) => continue,
+                (Verdict::Good(Token::Success(_)), _) if !by_header => {}
+                (_, Some(pass)) => {
+                    let home = if pass.event == ledger.id {
+                        Some(ledger)
+                    } else {
+                        site.ledgers.get(pass.event.as_str())
+                    };
+                    if let Some(home) = home {
+                        let shown = Doubtful {
+                            home: Arc::clone(home),
+                            pass: Rc::clone(pass),
+                            known: Rc::clone(&known),
+                            by_header,
+                        };
+                        self.take_pass(ledger, asker, shown, &mut held);
+                    }
+                }
+                (Verdict::Nothing | Verdict::Good(_), None) => {}
             }
             if held.pass.is_some() {
                 break;
             }
         }
-        held.unknown_key = unknown && held.pass.is_none() && held.ticket.is_none();
         held
     }
 
@@ -125,12 +173,11 @@ impl Gateway {
         &self,
         ledger: &Arc<Ledger>,
         asker: &Asker,
-        ticket: &Ticket,
-        by_header: bool,
+        (ticket, by_header): (&Ticket, bool),
         held: &mut Held,
     ) {
         let here = ticket.event == ledger.id
-            && in_scope(ledger, asker, ticket.scope.as_deref(), by_header)
+            && asker.is_in_scope(ledger, ticket.scope.as_deref(), by_header)
             && self.reception.is_good(ledger, ticket);
         // Of two places the earlier one counts.
         let better = held
@@ -143,52 +190,60 @@ impl Gateway {
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one token in its request's context"
-    )]
-    async fn take_pass(
-        &self,
-        site: &Site,
-        ledger: &Arc<Ledger>,
-        asker: &Asker,
-        pass: &Pass,
-        known: &Known,
-        by_header: bool,
-        held: &mut Held,
-    ) {
-        let Some(home) = site.ledgers.get(pass.event.as_str()) else {
-            return;
-        };
-        if !in_scope(home, asker, pass.scope.as_deref(), by_header) {
+    fn take_pass(&self, ledger: &Arc<Ledger>, asker: &Asker, shown: Doubtful, held: &mut Held) {
+        let Doubtful {
+            home, pass, known, ..
+        } = &shown;
+        if !asker.is_in_scope(home, pass.scope.as_deref(), shown.by_header) {
             return;
         }
-        let stay = match self.reception.bearer(home, pass, known).await {
-            Bearer::Lives(stay) => stay,
-            Bearer::Ended(at) => {
-                held.neighbour |= home.now().0 < at.0.saturating_add(AFTERGLOW_MS);
+        match self.reception.remembered(home, pass, known) {
+            Some(bearer) => held.judged(ledger, shown, bearer),
+            None => held.doubtful.push(shown),
+        }
+    }
+
+    /// Asks the store about passes past their time, until one is good.
+    pub(super) async fn settle_doubts(&self, ledger: &Arc<Ledger>, held: &mut Held) {
+        for shown in std::mem::take(&mut held.doubtful) {
+            let Doubtful {
+                home, pass, known, ..
+            } = &shown;
+            let bearer = self.reception.bearer(home, pass, known).await;
+            held.judged(ledger, shown, bearer);
+            if held.pass.is_some() {
                 return;
             }
-            Bearer::Over => return,
-        };
-        if pass.event == ledger.id {
-            held.by_header = by_header;
-            held.pass = Some(Inside {
-                pass: pass.clone(),
-                stay,
-            });
-        } else {
-            home.sessions.hear(&stay, home.now());
-            held.neighbour = true;
         }
     }
 }
 
-/// A cookie is worth something only where it was set; a token got by API has
-/// no scope and comes in the header.
-fn in_scope(ledger: &Ledger, asker: &Asker, scope: Option<&str>, by_header: bool) -> bool {
-    match scope {
-        None => by_header,
-        Some(scope) => scope == asker.scope(ledger),
+impl Held {
+    /// Takes what a pass turned out to be worth.
+    fn judged(&mut self, ledger: &Ledger, shown: Doubtful, bearer: Bearer) {
+        let home = &shown.home;
+        let stay = match bearer {
+            Bearer::Lives(stay) => stay,
+            Bearer::Ended(at) => {
+                self.neighbour |= home.now().0 < at.0.saturating_add(AFTERGLOW_MS);
+                return;
+            }
+            Bearer::Over => return,
+        };
+        if home.id == ledger.id {
+            self.by_header = shown.by_header;
+            self.pass = Some(Inside {
+                pass: shown.pass,
+                stay,
+            });
+        } else {
+            home.sessions.hear(&stay, home.now());
+            self.neighbour = true;
+        }
+    }
+
+    /// Nothing good, and something that only another gateway can read.
+    pub(super) fn only_unknown(&self) -> bool {
+        self.unknown_key && self.pass.is_none() && self.ticket.is_none()
     }
 }

@@ -27,9 +27,10 @@ use crate::reception::{Outcome, Reception, Site, TokenMemory, Who};
 use crate::room::decision::{Credential, Decision, Kind, decide};
 use crate::room::routes::{Asked, Route};
 use crate::server::ConnectionInfo;
+use crate::token::Ticket;
 use crate::visitor::address::TrustedProxies;
-use asker::{Asker, Held};
-use through::Carry;
+use asker::{Asker, Held, Hosts};
+use through::{Carry, Passage};
 
 /// What is kept until an answer's body (or a tunnel) has ended.
 pub struct Visit {
@@ -60,6 +61,8 @@ pub struct Gateway {
     manner: Arc<Manner>,
     origin: Origin,
     tokens: TokenMemory,
+    hosts: Hosts,
+    site: RefCell<Rc<Arc<Site>>>,
     counts: Counts,
 }
 
@@ -89,6 +92,70 @@ struct Done {
     decision: &'static str,
 }
 
+/// What is to be done with a request.
+enum Way {
+    /// An answer of our own.
+    Own(Answer, Done),
+    /// To the origin.
+    Through(Passage, Done),
+    /// The store is to be asked whether a session lives.
+    Doubt(Doubt),
+    /// The store is to be asked for a session or a place.
+    Seek(Seeker),
+}
+
+/// A bearer of passes past their time.
+struct Doubt {
+    event: usize,
+    ledger: Arc<Ledger>,
+    excluded: bool,
+    held: Held,
+}
+
+/// A visitor who wants in.
+struct Seeker {
+    event: usize,
+    ledger: Arc<Ledger>,
+    ticket: Option<Ticket>,
+    by_header: bool,
+}
+
+/// The event that covers a request.
+struct At<'a> {
+    /// Its place in the site's order.
+    event: usize,
+    ledger: &'a Arc<Ledger>,
+    excluded: bool,
+}
+
+impl At<'_> {
+    fn done(&self, decision: &'static str) -> Done {
+        done(Some(self.event), decision)
+    }
+}
+
+/// What the decision is to know of what is held.
+fn credential(ledger: &Ledger, held: &Held, kind: Kind) -> Credential {
+    if held.pass.is_some() || held.neighbour && !kind.is_navigation() {
+        return Credential::Pass;
+    }
+    held.ticket
+        .as_ref()
+        .map_or(Credential::Nothing, |ticket| Credential::Ticket {
+            called: ledger
+                .view()
+                .is_some_and(|view| ticket.number < view.snapshot.meta.called),
+        })
+}
+
+/// Whether the operator lets this one pass by.
+fn is_bypassed(ledger: &Ledger, headers: &HeaderMap, asker: &Asker) -> bool {
+    let settings = ledger.settings.load();
+    let bypass = &settings.bypass;
+    let secret = (bypass.secret.as_ref()).and_then(|_| headers.get(bypass.header.as_str()));
+    bypass.admits(asker.visitor.address, secret.map(HeaderValue::as_bytes))
+}
+
 impl Gateway {
     /// A front door for this thread.
     #[must_use]
@@ -101,14 +168,20 @@ impl Gateway {
                 first_byte: metrics.histogram(&names::ORIGIN_FIRST_BYTE_SECONDS, &[]),
                 requests: RefCell::default(),
             },
+            site: RefCell::new(Rc::new(reception.site.load_full())),
             reception,
             manner,
             origin,
             tokens: TokenMemory::default(),
+            hosts: Hosts::default(),
         }
     }
 
     /// Answers one request that is not for `/__sumun/`.
+    ///
+    /// A request with a valid pass takes the short way: nothing is awaited but
+    /// the origin. What has to ask the store is kept out of this future, which
+    /// is moved with every request, by a box of its own.
     pub async fn answer(
         self: &Rc<Self>,
         request: Request<Incoming>,
@@ -117,9 +190,32 @@ impl Gateway {
         let began = self.reception.clock.monotonic_ms();
         self.counts.in_flight.increment(1.0);
         let counted = Counted(self.counts.in_flight.clone());
-        let site = self.reception.site.load_full();
+        let site = self.site();
         let line = self.manner.access_log.then(|| LogLine::of(&request));
-        let (answer, done) = self.route(&site, request, info, counted).await;
+        let visitor = self
+            .manner
+            .trusted
+            .visitor(info.peer, info.tls, request.headers());
+        let asker = Asker::new(&request, visitor, &self.hosts);
+        let mut way = self.way(&site, &request, &asker);
+        if let Way::Doubt(doubt) = way {
+            way = Box::pin(self.settle(doubt, &request, &asker)).await;
+        }
+        if let Way::Seek(seeker) = way {
+            way = Box::pin(self.seek(seeker, &asker)).await;
+        }
+        let (answer, done) = match way {
+            Way::Own(answer, done) => (answer, done),
+            Way::Through(passage, done) => {
+                let answer = self.through(request, &asker, passage, counted).await;
+                (answer, done)
+            }
+            // Each was settled above.
+            Way::Doubt(Doubt { event, .. }) | Way::Seek(Seeker { event, .. }) => (
+                own::notice(&asker, NoticeKind::UnknownKey, Some(3)),
+                done(Some(event), "unsettled"),
+            ),
+        };
         let took = self.reception.clock.monotonic_ms().saturating_sub(began);
         self.count(&site, done, answer.status(), took);
         if let Some(line) = line {
@@ -128,180 +224,163 @@ impl Gateway {
         answer
     }
 
-    async fn route(
-        self: &Rc<Self>,
-        site: &Site,
-        request: Request<Incoming>,
-        info: ConnectionInfo,
-        counted: Counted,
-    ) -> (Answer, Done) {
-        let visitor = self
-            .manner
-            .trusted
-            .visitor(info.peer, info.tls, request.headers());
-        let host = visitor
-            .host
-            .as_ref()
-            .and_then(|host| host.to_str().ok())
-            .unwrap_or_default();
+    /// All events as they are now.
+    fn site(&self) -> Rc<Arc<Site>> {
+        let now = self.reception.site.load();
+        let mut last = self.site.borrow_mut();
+        if !Arc::ptr_eq(&now, &last) {
+            *last = Rc::new(Arc::clone(&now));
+        }
+        Rc::clone(&last)
+    }
+
+    /// What is to be done with a request, as far as it can be told without
+    /// asking the store.
+    fn way(&self, site: &Site, request: &Request<Incoming>, asker: &Asker) -> Way {
         let route = site.routes.find(&Asked {
-            host,
+            host: asker.host.as_deref(),
             path: request.uri().path(),
             query: request.uri().query(),
             method: request.method().as_str(),
-            client: visitor.address,
+            client: asker.visitor.address,
         });
-        let asker = Asker::new(&request, visitor);
-        match route {
-            Route::UnknownHost => (
-                own::notice(&asker, NoticeKind::UnknownHost, None),
-                done(None, "unknown_host"),
-            ),
-            Route::Ambiguous => (
-                own::plain(
-                    StatusCode::BAD_REQUEST,
-                    "The path has more than one reading.\n",
-                ),
-                done(None, "ambiguous"),
-            ),
-            Route::NoEvent => {
-                let visit = visit(None, None, counted);
-                (
-                    self.pass_through(request, &asker, None, visit).await,
-                    done(None, "no_event"),
-                )
+        let (event, excluded) = match route {
+            Route::UnknownHost => {
+                let answer = own::notice(asker, NoticeKind::UnknownHost, None);
+                return Way::Own(answer, done(None, "unknown_host"));
             }
-            Route::Matched { event, excluded } => {
-                let Some(ledger) = site.ledgers.at(event) else {
-                    return (
-                        own::plain(
-                            StatusCode::SERVICE_UNAVAILABLE,
-                            "The event is being changed.\n",
-                        ),
-                        done(None, "changing"),
-                    );
-                };
-                let (answer, decision) = self
-                    .at_event(site, ledger, excluded, request, &asker, counted)
-                    .await;
-                (answer, done(Some(event), decision))
+            Route::Ambiguous => {
+                let text = "The path has more than one reading.\n";
+                let answer = own::plain(StatusCode::BAD_REQUEST, text);
+                return Way::Own(answer, done(None, "ambiguous"));
             }
+            Route::NoEvent => return Way::Through(Passage::default(), done(None, "no_event")),
+            Route::Matched { event, excluded } => (event, excluded),
+        };
+        let Some(ledger) = site.ledgers.at(event) else {
+            let text = "The event is being changed.\n";
+            let answer = own::plain(StatusCode::SERVICE_UNAVAILABLE, text);
+            return Way::Own(answer, done(None, "changing"));
+        };
+        let held = self.credential(site, ledger, request.headers(), asker);
+        let at = At {
+            event,
+            ledger,
+            excluded,
+        };
+        if held.pass.is_none() && !held.doubtful.is_empty() {
+            return Way::Doubt(Doubt {
+                event,
+                ledger: Arc::clone(ledger),
+                excluded,
+                held,
+            });
         }
+        self.at_event(&at, held, request, asker)
+    }
+
+    /// The same, once the store was asked about passes past their time.
+    async fn settle(&self, doubt: Doubt, request: &Request<Incoming>, asker: &Asker) -> Way {
+        let mut held = doubt.held;
+        self.settle_doubts(&doubt.ledger, &mut held).await;
+        let at = At {
+            event: doubt.event,
+            ledger: &doubt.ledger,
+            excluded: doubt.excluded,
+        };
+        self.at_event(&at, held, request, asker)
     }
 
     /// A request that an event covers.
-    async fn at_event(
-        self: &Rc<Self>,
-        site: &Site,
-        ledger: &Arc<Ledger>,
-        excluded: bool,
-        request: Request<Incoming>,
-        asker: &Asker,
-        counted: Counted,
-    ) -> (Answer, &'static str) {
-        let settings = ledger.settings.load();
-        let header = request.headers().get(settings.bypass.header.as_str());
-        let bypassed = settings
-            .bypass
-            .admits(asker.visitor.address, header.map(HeaderValue::as_bytes));
-        drop(settings);
-        let held = self
-            .credential(site, ledger, request.headers(), asker)
-            .await;
-        if bypassed || excluded {
-            let stay = held.pass.as_ref().map(|inside| &inside.stay);
-            if let Some(stay) = stay {
+    fn at_event(&self, at: &At<'_>, held: Held, request: &Request<Incoming>, asker: &Asker) -> Way {
+        let ledger = at.ledger;
+        let bypassed = is_bypassed(ledger, request.headers(), asker);
+        if bypassed || at.excluded {
+            let stay = held.pass.map(|inside| inside.stay);
+            if let Some(stay) = &stay {
                 ledger.sessions.hear(stay, ledger.now());
             }
             let way = if bypassed { "bypass" } else { "excluded" };
-            let answer = self.uncounted(ledger, request, asker, stay, counted).await;
-            return (answer, way);
+            return Way::Through(Passage::uncounted(ledger, stay), at.done(way));
         }
-        let standing = ledger.standing();
-        let credential = match &held {
-            Held { pass: Some(_), .. } => Credential::Pass,
-            Held {
-                neighbour: true, ..
-            } if !asker.kind.is_navigation() => Credential::Pass,
-            Held {
-                ticket: Some(ticket),
-                ..
-            } => Credential::Ticket {
-                called: ledger
-                    .view()
-                    .is_some_and(|view| ticket.number < view.snapshot.meta.called),
-            },
-            _ => Credential::Nothing,
-        };
-        if matches!(credential, Credential::Nothing) && asker.kind.is_navigation() {
+        let credential = credential(ledger, &held, asker.kind);
+        if credential == Credential::Nothing && asker.kind.is_navigation() {
             ledger.load.arrival(ledger.monotonic_ms());
         }
-        let decision = decide(asker.kind, credential, standing);
+        let decision = decide(asker.kind, credential, ledger.standing());
         let goes_through = matches!(decision, Decision::Inside | Decision::Uncounted);
-        if held.unknown_key && !goes_through {
+        if held.only_unknown() && !goes_through {
             // Another gateway may know the key: the cookie must survive.
-            return (
-                own::notice(asker, NoticeKind::UnknownKey, Some(3)),
-                "unknown_key",
-            );
+            let answer = own::notice(asker, NoticeKind::UnknownKey, Some(3));
+            return Way::Own(answer, at.done("unknown_key"));
         }
-        self.carry_out(ledger, decision, held, request, asker, counted)
-            .await
+        self.carry_out(at, decision, held, asker)
     }
 
-    async fn carry_out(
-        self: &Rc<Self>,
-        ledger: &Arc<Ledger>,
-        decision: Decision,
-        held: Held,
-        request: Request<Incoming>,
-        asker: &Asker,
-        counted: Counted,
-    ) -> (Answer, &'static str) {
-        match decision {
-            Decision::Inside => match held.pass {
-                Some(inside) => {
-                    ledger.sessions.hear(&inside.stay, ledger.now());
-                    let carry = Carry {
-                        by_header: held.by_header,
-                        fresh: false,
-                    };
-                    (
-                        self.inside(ledger, request, asker, inside, carry, counted)
-                            .await,
-                        "inside",
-                    )
-                }
-                None => (
-                    self.uncounted(ledger, request, asker, None, counted).await,
-                    "neighbour",
-                ),
-            },
-            Decision::Uncounted => (
-                self.uncounted(ledger, request, asker, None, counted).await,
-                "uncounted",
-            ),
-            Decision::BusyProblem => (self.busy_problem(ledger, asker), "busy"),
-            Decision::BusyPlain => (own::busy_plain(ledger), "busy"),
-            Decision::Closed => {
+    fn carry_out(&self, at: &At<'_>, decision: Decision, held: Held, asker: &Asker) -> Way {
+        let ledger = at.ledger;
+        match (decision, held.pass) {
+            (Decision::Inside, Some(inside)) => {
+                ledger.sessions.hear(&inside.stay, ledger.now());
+                let carry = Carry {
+                    by_header: held.by_header,
+                    fresh: false,
+                };
+                Way::Through(Passage::inside(ledger, inside, carry), at.done("inside"))
+            }
+            (Decision::Inside, None) => {
+                Way::Through(Passage::uncounted(ledger, None), at.done("neighbour"))
+            }
+            (Decision::Uncounted, _) => {
+                Way::Through(Passage::uncounted(ledger, None), at.done("uncounted"))
+            }
+            (Decision::BusyProblem, _) => {
+                Way::Own(self.busy_problem(ledger, asker), at.done("busy"))
+            }
+            (Decision::BusyPlain, _) => Way::Own(own::busy_plain(ledger), at.done("busy")),
+            (Decision::Closed, _) => {
                 // A ticket stays valid: its bearer is still there.
                 if let Some(ticket) = &held.ticket {
                     ledger.heard.hear(ticket.number);
                 }
-                (own::closed(ledger, asker), "closed")
+                Way::Own(own::closed(ledger, asker), at.done("closed"))
             }
-            Decision::Wait | Decision::Claim | Decision::Enter => {
-                let outcome = self.seek(ledger, &held, asker).await;
-                self.give(ledger, outcome, held.by_header, request, asker, counted)
-                    .await
-            }
+            (Decision::Wait | Decision::Claim | Decision::Enter, _) => Way::Seek(Seeker {
+                event: at.event,
+                ledger: Arc::clone(ledger),
+                ticket: held.ticket,
+                by_header: held.by_header,
+            }),
         }
     }
 
     /// A visitor who wants in, with or without a ticket.
-    async fn seek(&self, ledger: &Arc<Ledger>, held: &Held, asker: &Asker) -> Outcome {
+    async fn seek(&self, seeker: Seeker, asker: &Asker) -> Way {
+        let Seeker { ledger, .. } = &seeker;
+        let done = |decision| done(Some(seeker.event), decision);
+        match self.outcome(&seeker, asker).await {
+            Outcome::Inside(inside) => {
+                let carry = Carry {
+                    by_header: seeker.by_header,
+                    fresh: true,
+                };
+                Way::Through(Passage::inside(ledger, inside, carry), done("enter"))
+            }
+            Outcome::Uncounted => Way::Through(Passage::uncounted(ledger, None), done("uncounted")),
+            Outcome::Waits(line) => {
+                let page = self.waiting_page(ledger, asker, &line, seeker.by_header);
+                Way::Own(page, done("wait"))
+            }
+            Outcome::Blocked(blocked) => {
+                Way::Own(own::blocked(ledger, asker, blocked), done("block"))
+            }
+        }
+    }
+
+    async fn outcome(&self, seeker: &Seeker, asker: &Asker) -> Outcome {
+        let ledger = &seeker.ledger;
         let mut who = Who::stranger(Some(asker.scope(ledger)));
-        if let Some(ticket) = &held.ticket {
+        if let Some(ticket) = &seeker.ticket {
             who = Who::bearer(ticket);
             if let Some(outcome) = self.reception.ask(ledger, ticket, &who).await {
                 return outcome;
@@ -309,35 +388,6 @@ impl Gateway {
         }
         let address = asker.visitor.address;
         self.reception.join(ledger, &who, address).await
-    }
-
-    async fn give(
-        self: &Rc<Self>,
-        ledger: &Arc<Ledger>,
-        outcome: Outcome,
-        by_header: bool,
-        request: Request<Incoming>,
-        asker: &Asker,
-        counted: Counted,
-    ) -> (Answer, &'static str) {
-        match outcome {
-            Outcome::Inside(inside) => {
-                let carry = Carry {
-                    by_header,
-                    fresh: true,
-                };
-                let answer = self
-                    .inside(ledger, request, asker, inside, carry, counted)
-                    .await;
-                (answer, "enter")
-            }
-            Outcome::Uncounted => (
-                self.uncounted(ledger, request, asker, None, counted).await,
-                "uncounted",
-            ),
-            Outcome::Waits(line) => (self.waiting_page(ledger, asker, &line, by_header), "wait"),
-            Outcome::Blocked(blocked) => (own::blocked(ledger, asker, blocked), "block"),
-        }
     }
 
     fn count(&self, site: &Site, done: Done, status: StatusCode, took_ms: u64) {

@@ -10,11 +10,11 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::body::Incoming;
 
 use super::asker::{Asker, SUMUN_TOKEN};
-use super::{Answer, Counted, Gateway, Visit, own, put, visit};
+use super::{Answer, Counted, Gateway, own, put, visit};
 use crate::ledger::{Ledger, Stay};
 use crate::load::InFlight;
 use crate::metrics as names;
-use crate::origin::{Client, Cookie, Forward, Forwarded};
+use crate::origin::{Client, Cookie, Forward, Forwarded, OriginError};
 use crate::reception::Inside;
 use crate::room::decision::Kind;
 use crate::room::time::{Timestamp, millis};
@@ -29,101 +29,67 @@ static SUMUN_CLIENT: HeaderName = HeaderName::from_static("sumun-client");
 const TUNNEL_LOOK: Duration = Duration::from_secs(1);
 
 impl Gateway {
-    /// Forwards inside a session and renews the pass where that is due.
-    pub(super) async fn inside(
-        self: &Rc<Self>,
-        ledger: &Arc<Ledger>,
-        request: Request<Incoming>,
-        asker: &Asker,
-        inside: Inside,
-        carry: Carry,
-        counted: Counted,
-    ) -> Answer {
-        let visit = visit(in_flight(ledger, asker), Some(inside.stay.hold()), counted);
-        let told = Told {
-            event: ledger,
-            session: Some(inside.stay.label.clone()),
-        };
-        let mut answer = self.pass_through(request, asker, Some(&told), visit).await;
-        self.obey(ledger, &inside.stay, &mut answer).await;
-        self.renew(ledger, asker, &inside, carry, &mut answer);
-        answer
-    }
-
-    /// Forwards what the event does not count as a visit, as load only. A
-    /// session at hand is kept alive by it all the same.
-    pub(super) async fn uncounted(
-        self: &Rc<Self>,
-        ledger: &Arc<Ledger>,
-        request: Request<Incoming>,
-        asker: &Asker,
-        stay: Option<&Arc<Stay>>,
-        counted: Counted,
-    ) -> Answer {
-        let visit = visit(in_flight(ledger, asker), stay.map(Stay::hold), counted);
-        let told = Told {
-            event: ledger,
-            session: stay.map(|stay| stay.label.clone()),
-        };
-        let mut answer = self.pass_through(request, asker, Some(&told), visit).await;
-        if let Some(stay) = stay {
-            self.obey(ledger, stay, &mut answer).await;
-        }
-        answer
-    }
-
-    /// To the origin and back.
-    pub(super) async fn pass_through(
+    /// To the origin and back: the session is kept alive, what the origin says
+    /// of it is done, and the pass is renewed where that is due.
+    pub(super) async fn through(
         self: &Rc<Self>,
         mut request: Request<Incoming>,
         asker: &Asker,
-        told: Option<&Told<'_>>,
-        visit: Visit,
+        passage: Passage,
+        counted: Counted,
     ) -> Answer {
-        let stay = visit
-            .in_use
-            .as_ref()
-            .map(|in_use| Arc::clone(in_use.stay()));
-        let forward = self.forward(&mut request, asker, told);
-        let ledger = told.map(|told| Arc::clone(told.event));
-        match self.origin.forward(request, forward, visit).await {
-            Ok(Forwarded::Response(mut answer, timing)) => {
+        let ledger = passage.ledger.as_ref();
+        let in_flight = ledger.and_then(|ledger| in_flight(ledger, asker));
+        let visit = visit(in_flight, passage.stay.as_ref().map(Stay::hold), counted);
+        let forward = self.forward(&mut request, asker, &passage);
+        let mut answer = match self.origin.forward(request, forward, visit).await {
+            Ok(Forwarded::Response(answer, timing)) => {
                 let failed = answer.status().is_server_error();
-                self.measured(ledger.as_deref(), Some(timing.first_byte), failed);
-                if stay.is_none() {
-                    answer.headers_mut().remove(&SUMUN_SESSION);
-                }
+                self.measured(&passage, Some(timing.first_byte), failed);
                 answer
             }
             Ok(Forwarded::Tunnel(answer, tunnel)) => {
-                let gone = gone(stay, self.reception.clone());
+                let gone = gone(passage.stay.clone(), self.reception.clone());
                 tokio::task::spawn_local(tunnel.run(gone));
                 answer
             }
-            Err(fault) => {
-                if !fault.is_clients_fault() {
-                    self.measured(ledger.as_deref(), None, true);
-                    self.reception
-                        .metrics
-                        .counter(&names::ORIGIN_FAILURES, &[("kind", fault.kind())])
-                        .increment(1);
-                    tracing::warn!(kind = fault.kind(), %fault, "the origin did not answer");
-                }
-                let mut answer = own::origin_failed(asker, fault.status());
-                if fault.is_clients_fault() {
-                    let close = HeaderValue::from_static("close");
-                    answer.headers_mut().insert(header::CONNECTION, close);
-                }
-                answer
+            Err(fault) => self.failed(asker, &passage, &fault),
+        };
+        let order = answer.headers_mut().remove(&SUMUN_SESSION);
+        if let (Some(ledger), Some(stay)) = (&passage.ledger, &passage.stay) {
+            if let Some(order) = order.filter(|_| is_own(answer.headers())) {
+                Box::pin(self.obey(ledger, stay, &order)).await;
+            }
+            if let Some((pass, carry)) = &passage.renewal {
+                self.renew((ledger, stay), asker, (pass, *carry), &mut answer);
             }
         }
+        answer
     }
 
-    fn measured(&self, ledger: Option<&Ledger>, first_byte: Option<Duration>, failed: bool) {
+    /// The answer for what the origin did not answer.
+    #[cold]
+    fn failed(&self, asker: &Asker, passage: &Passage, fault: &OriginError) -> Answer {
+        let mut answer = own::origin_failed(asker, fault.status());
+        if fault.is_clients_fault() {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(header::CONNECTION, close);
+            return answer;
+        }
+        self.measured(passage, None, true);
+        self.reception
+            .metrics
+            .counter(&names::ORIGIN_FAILURES, &[("kind", fault.kind())])
+            .increment(1);
+        tracing::warn!(kind = fault.kind(), %fault, "the origin did not answer");
+        answer
+    }
+
+    fn measured(&self, passage: &Passage, first_byte: Option<Duration>, failed: bool) {
         if let Some(first_byte) = first_byte {
             self.counts.first_byte.record(first_byte.as_secs_f64());
         }
-        if let Some(ledger) = ledger {
+        if let Some(ledger) = &passage.ledger {
             ledger
                 .load
                 .answered(ledger.monotonic_ms(), first_byte, failed);
@@ -135,7 +101,7 @@ impl Gateway {
         &self,
         request: &mut Request<Incoming>,
         asker: &Asker,
-        told: Option<&Told<'_>>,
+        passage: &Passage,
     ) -> Forward {
         let headers = request.headers_mut();
         let keep = self.manner.forward_token;
@@ -147,19 +113,16 @@ impl Gateway {
         };
         let mut own = Vec::with_capacity(4);
         own.extend(token.map(|token| (SUMUN_TOKEN.clone(), token)));
-        if let Some(told) = told {
-            let bypass = &told.event.settings.load().bypass;
+        if let Some(ledger) = &passage.ledger {
+            let bypass = &ledger.settings.load().bypass;
             if bypass.secret.is_some() {
                 headers.remove(bypass.header.as_str());
             }
             let client = HeaderValue::from_static(asker.kind.word());
-            own.push((SUMUN_EVENT.clone(), told.event.label.clone()));
+            own.push((SUMUN_EVENT.clone(), ledger.label.clone()));
             own.push((SUMUN_CLIENT.clone(), client));
-            own.extend(
-                told.session
-                    .clone()
-                    .map(|session| (SUMUN_SESSION.clone(), session)),
-            );
+            let session = passage.stay.as_ref().map(|stay| stay.label.clone());
+            own.extend(session.map(|session| (SUMUN_SESSION.clone(), session)));
         }
         Forward {
             client: Client {
@@ -174,15 +137,8 @@ impl Gateway {
         }
     }
 
-    /// What the origin says of the session (DESIGN §5): honoured only on an
-    /// answer that is this visitor's own.
-    async fn obey(&self, ledger: &Arc<Ledger>, stay: &Arc<Stay>, answer: &mut Answer) {
-        let Some(order) = answer.headers_mut().remove(&SUMUN_SESSION) else {
-            return;
-        };
-        if answer.headers().contains_key(header::AGE) || is_public(answer.headers()) {
-            return;
-        }
+    /// Does what the origin says of the session (DESIGN §5).
+    async fn obey(&self, ledger: &Arc<Ledger>, stay: &Arc<Stay>, order: &HeaderValue) {
         let order = order
             .to_str()
             .unwrap_or_default()
@@ -225,19 +181,16 @@ impl Gateway {
     /// nobody stores; elsewhere a CDN would hand one pass to everybody.
     fn renew(
         &self,
-        ledger: &Arc<Ledger>,
+        (ledger, stay): (&Arc<Ledger>, &Arc<Stay>),
         asker: &Asker,
-        inside: &Inside,
-        carry: Carry,
+        (pass, carry): (&Pass, Carry),
         answer: &mut Answer,
     ) {
-        let now = ledger.now();
-        let ended = inside.stay.ended().is_some();
-        let acknowledged = inside.stay.acknowledged().seconds();
+        let acknowledged = stay.acknowledged().seconds();
         let settings = ledger.settings.load();
         let eighth = settings.session_idle.as_secs() / 8;
-        let due = carry.fresh || acknowledged > inside.pass.expires + eighth;
-        if ended || !due {
+        let due = carry.fresh || acknowledged > pass.expires + eighth;
+        if !due || stay.ended().is_some() {
             return;
         }
         let private = is_private(answer.headers());
@@ -245,9 +198,9 @@ impl Gateway {
             return;
         }
         let pass = Pass {
-            issued_at: now.seconds(),
+            issued_at: ledger.now().seconds(),
             expires: acknowledged,
-            ..inside.pass.clone()
+            ..pass.clone()
         };
         let Some(token) = self.reception.sign(ledger, &Token::Pass(pass)) else {
             return;
@@ -288,10 +241,36 @@ fn in_flight(ledger: &Ledger, asker: &Asker) -> Option<InFlight> {
     (asker.kind != Kind::Upgrade).then_some(begun)
 }
 
-/// What the origin is told of the event and the session.
-pub(super) struct Told<'a> {
-    event: &'a Arc<Ledger>,
-    session: Option<HeaderValue>,
+/// On whose account a request goes to the origin.
+#[derive(Default)]
+pub(super) struct Passage {
+    /// The event that covers it.
+    ledger: Option<Arc<Ledger>>,
+    /// The session that it keeps alive.
+    stay: Option<Arc<Stay>>,
+    /// The pass that its answer may renew.
+    renewal: Option<(Rc<Pass>, Carry)>,
+}
+
+impl Passage {
+    /// Inside a session.
+    pub(super) fn inside(ledger: &Arc<Ledger>, inside: Inside, carry: Carry) -> Self {
+        Self {
+            ledger: Some(Arc::clone(ledger)),
+            stay: Some(inside.stay),
+            renewal: Some((inside.pass, carry)),
+        }
+    }
+
+    /// What the event does not count as a visit, as load only. A session at
+    /// hand is kept alive by it all the same.
+    pub(super) fn uncounted(ledger: &Arc<Ledger>, stay: Option<Arc<Stay>>) -> Self {
+        Self {
+            ledger: Some(Arc::clone(ledger)),
+            stay,
+            renewal: None,
+        }
+    }
 }
 
 /// Resolves when a tunnel's session has ended; a tunnel outside any session
@@ -349,6 +328,11 @@ fn cache_control(headers: &HeaderMap) -> impl Iterator<Item = String> + '_ {
 /// Nobody but the visitor's own browser stores it (RFC 9111 §5.2.2).
 fn is_private(headers: &HeaderMap) -> bool {
     cache_control(headers).any(|directive| matches!(directive.as_str(), "no-store" | "private"))
+}
+
+/// Whether an answer is this visitor's own: what it says of the session counts.
+fn is_own(headers: &HeaderMap) -> bool {
+    !headers.contains_key(header::AGE) && !is_public(headers)
 }
 
 fn is_public(headers: &HeaderMap) -> bool {

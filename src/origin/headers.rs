@@ -39,17 +39,20 @@ pub(crate) fn prepare_request(
     forward: Forward,
     settings: &OriginSettings,
 ) -> Asked {
+    let seen = Seen::of(&parts.headers);
     // HTTP/1.0 knows no upgrade (RFC 9110 §7.8).
-    let upgrade = (!has_body && parts.version == http::Version::HTTP_11)
+    let upgrade = (seen.upgrade && !has_body && parts.version == http::Version::HTTP_11)
         .then(|| asked_upgrade(&parts.headers))
         .flatten();
-    let trailers = has_token(&parts.headers, &header::TE, "trailers");
-    let chunked = has_body && parts.headers.contains_key(header::TRANSFER_ENCODING);
+    let trailers = seen.te && has_token(&parts.headers, &header::TE, "trailers");
+    let chunked = has_body && seen.transfer_encoding;
     let headers = &mut parts.headers;
-    take_off_hop_by_hop(headers);
-    headers.remove(header::PROXY_AUTHORIZATION);
-    // hyper answers `100-continue` itself when the origin begins to take the body.
-    headers.remove(header::EXPECT);
+    take_off_hop_by_hop(headers, &seen);
+    if seen.request_only {
+        headers.remove(header::PROXY_AUTHORIZATION);
+        // hyper answers `100-continue` itself when the origin begins to take the body.
+        headers.remove(header::EXPECT);
+    }
     if let Some(protocols) = &upgrade {
         headers.insert(header::UPGRADE, protocols.clone());
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -63,7 +66,10 @@ pub(crate) fn prepare_request(
             HeaderValue::from_static("chunked"),
         );
     }
-    put_on_identity(headers, &forward);
+    if seen.identity {
+        take_off_spoofed(headers, forward.client.trusted);
+    }
+    put_on_identity(headers, &forward, &seen);
     match forward.cookie {
         Cookie::AsSent => {}
         Cookie::Replaced(value) => {
@@ -81,6 +87,47 @@ pub(crate) fn prepare_request(
     parts.version = http::Version::HTTP_11;
     origin_form(&mut parts.uri);
     Asked { upgrade }
+}
+
+/// Which headers that need looking after a message has: found in one pass, so
+/// that those which most messages do not have are not looked for one by one.
+#[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "a set of headers")]
+struct Seen {
+    connection: bool,
+    te: bool,
+    transfer_encoding: bool,
+    upgrade: bool,
+    /// Another that lives for one hop.
+    other_hop: bool,
+    content_length: bool,
+    /// `Expect` or `Proxy-Authorization`.
+    request_only: bool,
+    /// One that says who the client is, or one of ours.
+    identity: bool,
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for name in headers.keys() {
+            match *name {
+                header::CONNECTION => seen.connection = true,
+                header::CONTENT_LENGTH => seen.content_length = true,
+                header::TE => seen.te = true,
+                header::TRANSFER_ENCODING => seen.transfer_encoding = true,
+                header::UPGRADE => seen.upgrade = true,
+                header::EXPECT | header::PROXY_AUTHORIZATION => seen.request_only = true,
+                _ if is_hop_by_hop(name) => seen.other_hop = true,
+                _ => seen.identity |= is_identity(name),
+            }
+        }
+        seen
+    }
+
+    fn any_hop(&self) -> bool {
+        self.connection || self.te || self.transfer_encoding || self.upgrade || self.other_hop
+    }
 }
 
 /// Takes one off `Max-Forwards` (RFC 9110 §7.6.2); true if it was zero and we must answer.
@@ -105,15 +152,21 @@ pub(crate) fn prepare_response<B>(
     bodiless: bool,
 ) -> Result<Framing, OriginError> {
     let headers = response.headers();
-    let Ok(chunked) = sole_coding(headers) else {
-        return Err(OriginError::Protocol("transfer-encoding is not chunked"));
+    let seen = Seen::of(headers);
+    let chunked = seen.transfer_encoding && {
+        let sole = sole_coding(headers);
+        sole.map_err(|()| OriginError::Protocol("transfer-encoding is not chunked"))?
     };
-    let length = length(headers)?;
-    let upgrade = (response.status() == StatusCode::UPGRADE_REQUIRED)
+    let length = if seen.content_length {
+        length(headers)?
+    } else {
+        None
+    };
+    let upgrade = (seen.upgrade && response.status() == StatusCode::UPGRADE_REQUIRED)
         .then(|| headers.get(header::UPGRADE).cloned())
         .flatten();
     let headers = response.headers_mut();
-    take_off_hop_by_hop(headers);
+    take_off_hop_by_hop(headers, &seen);
     if let Some(protocols) = upgrade {
         // A 426 has to say which (RFC 9110 §15.5.22).
         headers.insert(header::UPGRADE, protocols);
@@ -123,8 +176,7 @@ pub(crate) fn prepare_response<B>(
     if both {
         headers.remove(header::CONTENT_LENGTH);
     } else if let Some(length) = length
-        && (headers.get_all(header::CONTENT_LENGTH).iter().count() > 1
-            || !is_plain_number(headers.get(header::CONTENT_LENGTH)))
+        && !is_one_plain_number(headers)
     {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
@@ -149,7 +201,7 @@ pub(crate) fn prepare_switch<B>(
         return Err(OriginError::UnsolicitedUpgrade);
     }
     let headers = response.headers_mut();
-    take_off_hop_by_hop(headers);
+    take_off_hop_by_hop(headers, &Seen::of(headers));
     headers.remove(header::CONTENT_LENGTH);
     headers.insert(header::UPGRADE, protocol);
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -183,7 +235,10 @@ pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
 }
 
 /// `Connection`, what it names, and its like.
-fn take_off_hop_by_hop(headers: &mut HeaderMap) {
+fn take_off_hop_by_hop(headers: &mut HeaderMap, seen: &Seen) {
+    if !seen.any_hop() {
+        return;
+    }
     let mut doomed: Vec<HeaderName> = Vec::new();
     for value in headers.get_all(header::CONNECTION) {
         for token in tokens(value) {
@@ -198,7 +253,8 @@ fn take_off_hop_by_hop(headers: &mut HeaderMap) {
             }
         }
     }
-    doomed.extend(headers.keys().filter(|name| is_hop_by_hop(name)).cloned());
+    let hop = headers.keys().filter(|name| is_hop_by_hop(name)).cloned();
+    doomed.extend(hop);
     for name in doomed {
         headers.remove(name);
     }
@@ -257,27 +313,31 @@ fn is_same(name: &[u8], other: &[u8]) -> bool {
             .all(|(one, other)| one == other || (*one == b'_' && *other == b'-'))
 }
 
-/// Drops what an untrusted peer says about itself, and says what we know.
-fn put_on_identity(headers: &mut HeaderMap, forward: &Forward) {
-    let client = &forward.client;
+/// Drops what an untrusted peer says about itself, and what nobody may say.
+fn take_off_spoofed(headers: &mut HeaderMap, trusted: bool) {
+    let is_believed = |name: &HeaderName| {
+        trusted && !begins(name.as_str().as_bytes(), b"sumun-") && !has_underscore(name)
+    };
     let spoofed: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| {
-            is_identity(name)
-                && !(client.trusted
-                    && !begins(name.as_str().as_bytes(), b"sumun-")
-                    && !has_underscore(name))
-        })
+        .filter(|name| is_identity(name) && !is_believed(name))
         .cloned()
         .collect();
     for name in spoofed {
         headers.remove(name);
     }
+}
+
+/// Says what we know of the client, after what a trusted peer said.
+fn put_on_identity(headers: &mut HeaderMap, forward: &Forward, seen: &Seen) {
+    let client = &forward.client;
     let mut chain = String::with_capacity(40);
-    for value in headers.get_all(FORWARDED_FOR) {
-        if let Ok(text) = value.to_str() {
-            chain.push_str(text.trim());
-            chain.push_str(", ");
+    if seen.identity {
+        for value in headers.get_all(FORWARDED_FOR) {
+            if let Ok(text) = value.to_str() {
+                chain.push_str(text.trim());
+                chain.push_str(", ");
+            }
         }
     }
     // Writing to a string cannot fail.
@@ -288,9 +348,18 @@ fn put_on_identity(headers: &mut HeaderMap, forward: &Forward) {
     if let Some(host) = &client.host {
         headers.insert(FORWARDED_HOST, host.clone());
     }
-    headers.insert(FORWARDED_PORT, HeaderValue::from(client.port));
-    if headers.contains_key(header::FORWARDED) {
+    headers.insert(FORWARDED_PORT, port(client.port));
+    if seen.identity && headers.contains_key(header::FORWARDED) {
         append_forwarded(headers, forward, scheme);
+    }
+}
+
+/// A port as a header's value; the usual ones are not written anew each time.
+fn port(port: u16) -> HeaderValue {
+    match port {
+        80 => HeaderValue::from_static("80"),
+        443 => HeaderValue::from_static("443"),
+        other => HeaderValue::from(other),
     }
 }
 
@@ -396,8 +465,11 @@ fn length(headers: &HeaderMap) -> Result<Option<u64>, OriginError> {
     Ok(length)
 }
 
-fn is_plain_number(value: Option<&HeaderValue>) -> bool {
-    value.is_some_and(|value| value.as_bytes().iter().all(u8::is_ascii_digit))
+/// Whether the length stands there once and plainly.
+fn is_one_plain_number(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::CONTENT_LENGTH).iter();
+    let plain = |value: &HeaderValue| value.as_bytes().iter().all(u8::is_ascii_digit);
+    lines.next().is_some_and(plain) && lines.next().is_none()
 }
 
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {

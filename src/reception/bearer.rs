@@ -89,6 +89,19 @@ impl Reception {
         self.judge(ledger, pass, known, Asking::Look).await
     }
 
+    /// The same by this gateway's memory alone; `None` when the store has to
+    /// be asked.
+    #[must_use]
+    pub fn remembered(&self, ledger: &Ledger, pass: &Pass, known: &Known) -> Option<Bearer> {
+        let stay = stay_of(ledger, pass, known);
+        if let Some(ended) = stay.ended() {
+            return Some(Bearer::Ended(ended));
+        }
+        let now = ledger.now();
+        (!is_over(pass.expires, now) || stay.acknowledged() > now)
+            .then(|| lives(ledger, pass, stay))
+    }
+
     async fn judge(
         &self,
         ledger: &Arc<Ledger>,
@@ -96,21 +109,23 @@ impl Reception {
         known: &Known,
         asking: Asking,
     ) -> Bearer {
-        let stay = stay_of(ledger, pass, known);
-        let now = ledger.now();
-        if let Some(ended) = stay.ended() {
-            return Bearer::Ended(ended);
+        if let Some(bearer) = self.remembered(ledger, pass, known) {
+            return bearer;
         }
-        let unexpired = !is_over(pass.expires, now) || stay.acknowledged() > now;
-        if !unexpired && !still_inside(ledger, pass, &stay, asking).await {
+        let stay = stay_of(ledger, pass, known);
+        if !still_inside(ledger, pass, &stay, asking).await {
             return Bearer::Over;
         }
-        // A pass older than all that the store knows tells of a loss.
-        if let Some(view) = ledger.view() {
-            doubt(ledger, &view, pass.begun);
-        }
-        Bearer::Lives(stay)
+        lives(ledger, pass, stay)
     }
+}
+
+/// A living session; a pass older than all that the store knows tells of a loss.
+fn lives(ledger: &Ledger, pass: &Pass, stay: Arc<Stay>) -> Bearer {
+    if let Some(view) = ledger.view() {
+        doubt(ledger, &view, pass.begun);
+    }
+    Bearer::Lives(stay)
 }
 
 /// Whether a pass past its time is still good: by this gateway's memory,
@@ -118,12 +133,6 @@ impl Reception {
 /// session may have lived.
 async fn still_inside(ledger: &Arc<Ledger>, pass: &Pass, stay: &Arc<Stay>, asking: Asking) -> bool {
     let now = ledger.now();
-    if stay.ended().is_some() {
-        return false;
-    }
-    if stay.acknowledged() > now {
-        return true;
-    }
     let idle = ledger.settings.load().session_idle;
     let touch = Touch {
         until: Timestamp(pass.expires.saturating_mul(1000)),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ahash::AHashMap;
 
 use crate::ledger::Stay;
-use crate::token::{Keyring, Token, Verdict};
+use crate::token::{Keyring, Pass, Token, Verdict};
 
 /// Tokens remembered before the older half is forgotten.
 const TOKENS_MAX: usize = 8_192;
@@ -17,8 +17,25 @@ const TOKENS_MAX: usize = 8_192;
 pub struct Known {
     /// What it is. Its time is for the caller to judge, each time.
     pub verdict: Verdict,
+    /// The pass that it is or stands for.
+    pub pass: Option<Rc<Pass>>,
     /// Its session, once found.
     pub stay: RefCell<Option<Arc<Stay>>>,
+}
+
+impl Known {
+    fn new(verdict: Verdict) -> Self {
+        let pass = match &verdict {
+            Verdict::Good(Token::Pass(pass)) => Some(pass.clone()),
+            Verdict::Good(Token::Success(success)) => Some(success.pass()),
+            Verdict::Good(Token::Ticket(_)) | Verdict::UnknownKey | Verdict::Nothing => None,
+        };
+        Self {
+            verdict,
+            pass: pass.map(Rc::new),
+            stay: RefCell::default(),
+        }
+    }
 }
 
 /// One data thread's memory of tokens; the key is the token's text.
@@ -35,19 +52,10 @@ impl TokenMemory {
             return Rc::clone(known);
         }
         let remembered = self.older.borrow_mut().remove(text);
-        let known = remembered.unwrap_or_else(|| {
-            Rc::new(Known {
-                verdict: keyring.verify(text),
-                stay: RefCell::default(),
-            })
-        });
+        let known = remembered.unwrap_or_else(|| Rc::new(Known::new(keyring.verify(text))));
         // What is nothing is not worth remembering: anybody can make it up. Nor
         // is a ticket: each answer signs it anew, so its text does not come back.
-        let comes_back = matches!(
-            known.verdict,
-            Verdict::Good(Token::Pass(_) | Token::Success(_))
-        );
-        if comes_back {
+        if known.pass.is_some() {
             let mut recent = self.recent.borrow_mut();
             if recent.len() >= TOKENS_MAX / 2 {
                 *self.older.borrow_mut() = std::mem::take(&mut recent);
@@ -63,7 +71,7 @@ mod tests {
     use super::*;
     use crate::room::event::EventId;
     use crate::room::ticket::SessionKey;
-    use crate::token::{Key, Pass};
+    use crate::token::Key;
 
     #[test]
     fn memory_is_bounded_and_forgeries_are_not_remembered() {

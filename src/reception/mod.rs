@@ -11,12 +11,12 @@ mod outcome;
 mod page;
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::HeaderValue;
 
 pub use bearer::{Bearer, Who};
 pub use joins::Joins;
@@ -29,7 +29,6 @@ use crate::ledger::{Ledger, Ledgers, View};
 use crate::metrics::Metrics;
 use crate::room::estimate;
 use crate::room::event::Mode;
-use crate::room::host;
 use crate::room::routes::Routes;
 use crate::room::ticket::{Number, SessionKey};
 use crate::room::time::{Timestamp, millis};
@@ -338,17 +337,20 @@ impl Reception {
     }
 }
 
-/// The cookie scope of an event at a host.
+/// The cookie scope of an event at a host in normal form.
 #[must_use]
-pub fn scope(ledger: &Ledger, host: Option<&HeaderValue>) -> String {
+pub fn scope(ledger: &Ledger, host: Option<&str>) -> String {
     let settings = ledger.settings.load();
-    if let Some(domain) = &settings.cookie.domain {
-        return domain.clone();
-    }
-    host.and_then(|host| host.to_str().ok())
-        .and_then(host::normal)
-        .map(std::borrow::Cow::into_owned)
-        .unwrap_or_default()
+    let domain = settings.cookie.domain.as_deref();
+    domain.or(host).unwrap_or_default().to_owned()
+}
+
+/// Whether a token of this scope belongs to an event at a host in normal form.
+#[must_use]
+pub fn is_in_scope(ledger: &Ledger, host: Option<&str>, scope: &str) -> bool {
+    let settings = ledger.settings.load();
+    let domain = settings.cookie.domain.as_deref();
+    domain.or(host).unwrap_or_default() == scope
 }
 
 fn doubt(ledger: &Ledger, view: &View, since: u64) {
@@ -404,7 +406,7 @@ pub fn inside(
 ) -> Inside {
     let stay = ledger.sessions.stay(session, begun, expires);
     Inside {
-        pass: Pass {
+        pass: Rc::new(Pass {
             event: ledger.id.clone(),
             scope: who.scope.clone(),
             visitor: who.visitor.clone(),
@@ -412,7 +414,7 @@ pub fn inside(
             expires: expires.seconds(),
             session,
             begun: stay.begun().seconds(),
-        },
+        }),
         stay,
     }
 }

@@ -1,6 +1,7 @@
 //! The words between the doors and the reception: what a
 //! visitor gets.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::token::{Pass, Ticket};
 #[derive(Clone, Debug)]
 pub struct Inside {
     /// The right to be there.
-    pub pass: Pass,
+    pub pass: Rc<Pass>,
     /// The session.
     pub stay: Arc<Stay>,
 }

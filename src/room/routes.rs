@@ -12,15 +12,15 @@ use std::{
 
 use super::{
     event::{EventSettings, Exclude, contains},
-    host,
     paths::{Readings, covers, lies_below, readings},
 };
 
 /// What of a request decides its event.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    /// The authority as sent, with or without port.
-    pub host: &'a str,
+    /// The host in normal form; `None` where none was named, or nothing that a
+    /// host is written like.
+    pub host: Option<&'a str>,
     /// The path as sent.
     pub path: &'a str,
     /// The query as sent, without `?`.
@@ -103,18 +103,16 @@ impl Routes {
         routes
     }
 
-    /// Where a request belongs. A plain path at a host in normal form costs
-    /// no allocation.
+    /// Where a request belongs. A plain path costs no allocation.
     #[must_use]
     pub fn find(&self, asked: &Asked<'_>) -> Route {
-        let host = host::normal(asked.host);
-        let at_host = host
-            .as_deref()
+        let at_host = asked
+            .host
             .and_then(|host| self.by_host.get(host))
             .map(Vec::as_slice);
         if at_host.is_none() {
-            let passes = host
-                .as_deref()
+            let passes = asked
+                .host
                 .is_some_and(|host| self.pass_hosts.contains(host));
             if passes {
                 return Route::NoEvent;
@@ -241,6 +239,7 @@ mod tests {
 
     use super::*;
     use crate::room::event::EventId;
+    use crate::room::host;
 
     fn event(id: &str, hosts: &[&str], paths: &[&str]) -> EventSettings {
         let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
@@ -262,7 +261,7 @@ mod tests {
             .split_once('?')
             .map_or((target, None), |(path, query)| (path, Some(query)));
         Asked {
-            host,
+            host: host::normal(host).map(|host| &*host.into_owned().leak()),
             path,
             query,
             method: "GET",

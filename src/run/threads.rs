@@ -11,7 +11,7 @@ use tracing::error;
 use super::{Parts, RunError};
 use crate::api::queue::PublicDoor;
 use crate::config::Config;
-use crate::gateway::{Answer, Gateway, Manner};
+use crate::gateway::{Gateway, Manner};
 use crate::metrics as names;
 use crate::origin::{Body, Origin, OriginSettings};
 use crate::reception::Reception;
@@ -110,8 +110,8 @@ impl DataThread {
                     let visitor = manner
                         .trusted
                         .visitor(info.peer, info.tls, request.headers());
-                    let answer: Answer = door.answer(request, visitor).await.map(Body::Full);
-                    return answer;
+                    let answer = Box::pin(door.answer(request, visitor)).await;
+                    return answer.map(Body::Full);
                 }
                 gateway.answer(request, info).await
             }

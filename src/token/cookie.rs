@@ -2,6 +2,7 @@
 
 use ::cookie::{Cookie, SameSite, time::Duration};
 use http::HeaderValue;
+use memchr::{memchr, memmem};
 
 use crate::room::event::{CookieSettings, EventId, SameSite as Wanted, Secure};
 
@@ -9,7 +10,7 @@ use crate::room::event::{CookieSettings, EventId, SameSite as Wanted, Secure};
 /// (RFC 6265bis §4.1.3.2).
 const HOST_PREFIX: &str = "__Host-";
 
-const NAME: &str = "sumun_";
+const NAME: &[u8] = b"sumun_";
 
 /// Longer `Cookie` headers are not searched, in bytes.
 const HEADER_BYTES_MAX: usize = 32_768;
@@ -26,23 +27,41 @@ pub struct Found<'a> {
 /// Our cookies among all that a request carries.
 pub fn ours<'a>(headers: impl Iterator<Item = &'a HeaderValue>) -> impl Iterator<Item = Found<'a>> {
     headers
-        .filter_map(|header| header.to_str().ok())
+        .map(HeaderValue::as_bytes)
         .filter(|header| header.len() <= HEADER_BYTES_MAX)
-        .flat_map(|header| header.split(';'))
+        .filter(|header| memmem::find(header, NAME).is_some())
+        .flat_map(pairs)
         .filter_map(|pair| {
-            let (name, value) = pair.trim().split_once('=')?;
+            let pair = pair.trim_ascii();
+            let at = memchr(b'=', pair)?;
+            let (name, value) = pair.split_at(at);
             Some(Found {
                 event: event_of(name)?,
-                value: value.trim_matches('"'),
+                value: std::str::from_utf8(value.get(1..)?).ok()?.trim_matches('"'),
             })
         })
 }
 
+/// The pairs of a `Cookie` header.
+fn pairs(header: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(header);
+    std::iter::from_fn(move || {
+        let (pair, after) = match memchr(b';', rest?) {
+            Some(at) => (rest?.get(..at)?, rest?.get(at + 1..)),
+            None => (rest?, None),
+        };
+        rest = after;
+        Some(pair)
+    })
+}
+
 /// The event that a cookie's name is for; `None` when it is not ours.
-fn event_of(name: &str) -> Option<&str> {
-    name.strip_prefix(HOST_PREFIX)
+fn event_of(name: &[u8]) -> Option<&str> {
+    let event = name
+        .strip_prefix(HOST_PREFIX.as_bytes())
         .unwrap_or(name)
-        .strip_prefix(NAME)
+        .strip_prefix(NAME)?;
+    std::str::from_utf8(event).ok()
 }
 
 /// The `Cookie` header without ours, byte for byte otherwise.
@@ -51,15 +70,15 @@ fn event_of(name: &str) -> Option<&str> {
 #[must_use]
 pub fn without_ours(header: &HeaderValue) -> Option<Option<HeaderValue>> {
     let bytes = header.as_bytes();
-    let is_ours = |pair: &[u8]| {
-        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
-        std::str::from_utf8(name.trim_ascii()).is_ok_and(|name| event_of(name).is_some())
+    memmem::find(bytes, NAME)?;
+    let is_ours = |pair: &&[u8]| {
+        let name = memchr(b'=', pair).map_or(*pair, |at| pair.split_at(at).0);
+        event_of(name.trim_ascii()).is_some()
     };
-    let pairs = || bytes.split(|byte| *byte == b';');
-    if !pairs().any(is_ours) {
+    let kept: Vec<&[u8]> = pairs(bytes).filter(|pair| !is_ours(pair)).collect();
+    if kept.len() == pairs(bytes).count() {
         return None;
     }
-    let kept: Vec<&[u8]> = pairs().filter(|pair| !is_ours(pair)).collect();
     let kept = kept.join(&b';');
     let kept = kept.trim_ascii();
     Some(if kept.is_empty() {
@@ -95,7 +114,7 @@ impl Place<'_> {
         } else {
             ""
         };
-        format!("{prefix}{NAME}{}", self.event)
+        format!("{prefix}{}{}", NAME.escape_ascii(), self.event)
     }
 
     /// `SameSite=None` over TLS: a bank returns by a cross-site POST, and Lax

@@ -231,15 +231,11 @@ fn entries<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> impl Iterator<Item = &'a str> + use<'a> {
-    let lines: Vec<&[u8]> = headers
+    headers
         .get_all(name)
         .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
-    lines
-        .into_iter()
         .rev()
-        .flat_map(|line| line.rsplit(|byte| *byte == b','))
+        .flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','))
         .map(|entry| std::str::from_utf8(entry).unwrap_or("?").trim())
 }
 

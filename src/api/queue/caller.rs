@@ -1,6 +1,8 @@
 //! Who calls: what a request's head says, read once; above all whether a page
 //! sent it, and whose.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, Uri, header};
@@ -59,6 +61,11 @@ impl Caller {
     /// A page that may have our cookies.
     pub(super) fn is_page(&self) -> bool {
         matches!(self.page, Page::Own | Page::Named)
+    }
+
+    /// The host that was asked for in normal form, if it is one.
+    pub(super) fn host(&self) -> Option<Cow<'_, str>> {
+        host::normal(self.visitor.host.as_ref()?.to_str().ok()?)
     }
 
     pub(super) fn kind(&self) -> Kind {

@@ -1,6 +1,7 @@
 //! What the caller holds of one event, after every check: a pass, places in
 //! line, or something that was once good.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{StatusCode, header};
@@ -8,7 +9,7 @@ use http::{StatusCode, header};
 use super::caller::{Caller, Page};
 use super::{Problem, PublicDoor, foreign, unknown_key};
 use crate::ledger::Ledger;
-use crate::reception::{Bearer, Inside, scope};
+use crate::reception::{Bearer, Inside, is_in_scope};
 use crate::token::{Pass, Ticket, Token, Verdict, cookie};
 
 /// More tokens of one event are nobody's ordinary request.
@@ -23,7 +24,7 @@ pub(super) struct Held {
     /// came twice, the page's own.
     pub(super) places: Vec<(Ticket, String)>,
     /// A pass whose session was ended or is over.
-    pub(super) former: Option<Pass>,
+    pub(super) former: Option<Rc<Pass>>,
     /// A cookie of the event came along, whatever it is worth.
     pub(super) cookie: bool,
     /// The token came in the header `Sumun-Token`.
@@ -166,8 +167,10 @@ impl PublicDoor {
                 }
                 return;
             }
-            Verdict::Good(Token::Pass(pass)) => pass.clone(),
-            Verdict::Good(Token::Success(success)) => success.pass(),
+            Verdict::Good(Token::Pass(_) | Token::Success(_)) => known.pass.clone(),
+        };
+        let Some(pass) = pass else {
+            return held.flawed(Flaw::Nothing);
         };
         let scope = pass.scope.as_deref();
         if pass.event != ledger.id || !in_scope(ledger, caller, scope, shown) {
@@ -191,6 +194,6 @@ impl PublicDoor {
 fn in_scope(ledger: &Ledger, caller: &Caller, of: Option<&str>, shown: bool) -> bool {
     match of {
         None => shown,
-        Some(of) => of == scope(ledger, caller.visitor.host.as_ref()),
+        Some(of) => is_in_scope(ledger, caller.host().as_deref(), of),
     }
 }

@@ -178,7 +178,7 @@ impl PublicDoor {
         let pass = Pass {
             issued_at: ledger.now().seconds(),
             expires: inside.stay.acknowledged().seconds(),
-            ..inside.pass.clone()
+            ..Pass::clone(&inside.pass)
         };
         self.reception.sign(ledger, &Token::Pass(pass))
     }

@@ -174,7 +174,7 @@ impl PublicDoor {
         }
         ledger.load.arrival(ledger.monotonic_ms());
         let keyed = self.has_key(caller);
-        let here = || scope(ledger, caller.visitor.host.as_ref());
+        let here = || scope(ledger, caller.host().as_deref());
         let stranger = || Who::stranger((caller.is_page() && !keyed).then(here));
         let who = id.map_or_else(stranger, Who::named);
         // A server brings the visitors of many addresses.
