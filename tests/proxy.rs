@@ -177,6 +177,7 @@ async fn forward(
     let forward = Forward {
         client: Client {
             peer: visitor.peer,
+            peer_label: visitor.peer.to_string().parse().unwrap(),
             trusted: visitor.behind_trusted_proxy,
             https: visitor.https,
             host: visitor.host,

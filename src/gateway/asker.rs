@@ -2,6 +2,7 @@
 //! its headers, read once.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ pub(super) struct Asker {
     pub(super) visitor: Visitor,
     /// The host that was asked for in normal form, if it is one.
     pub(super) host: Option<Rc<str>>,
+    /// The other end of the connection as a header's value.
+    pub(super) peer: HeaderValue,
     pub(super) kind: Kind,
     pub(super) method: Method,
     pub(super) uri: Uri,
@@ -42,9 +45,10 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    pub(super) fn new<B>(request: &Request<B>, visitor: Visitor, hosts: &Hosts) -> Self {
+    pub(super) fn new<B>(request: &Request<B>, visitor: Visitor, last: &Last) -> Self {
         Self {
-            host: visitor.host.as_ref().and_then(|host| hosts.normal(host)),
+            host: visitor.host.as_ref().and_then(|host| last.host(host)),
+            peer: last.peer(visitor.peer),
             visitor,
             kind: kind(request.method(), request.headers()),
             method: request.method().clone(),
@@ -75,14 +79,17 @@ impl Asker {
     }
 }
 
-/// The host asked for last and its normal form: nearly all requests of a
-/// thread ask for the same one.
+/// What the last request had and the next one is likely to have: the host
+/// with its normal form, the peer with its spelling.
 #[derive(Default)]
-pub(super) struct Hosts(RefCell<Option<(HeaderValue, Option<Rc<str>>)>>);
+pub(super) struct Last {
+    host: RefCell<Option<(HeaderValue, Option<Rc<str>>)>>,
+    peer: RefCell<Option<(IpAddr, HeaderValue)>>,
+}
 
-impl Hosts {
-    fn normal(&self, asked: &HeaderValue) -> Option<Rc<str>> {
-        let mut last = self.0.borrow_mut();
+impl Last {
+    fn host(&self, asked: &HeaderValue) -> Option<Rc<str>> {
+        let mut last = self.host.borrow_mut();
         if let Some((_, normal)) = last.as_ref().filter(|(last, _)| last == asked) {
             return normal.clone();
         }
@@ -90,6 +97,18 @@ impl Hosts {
         let normal: Option<Rc<str>> = normal.map(|host| Rc::from(host.as_ref()));
         *last = Some((asked.clone(), normal.clone()));
         normal
+    }
+
+    fn peer(&self, peer: IpAddr) -> HeaderValue {
+        let mut last = self.peer.borrow_mut();
+        if let Some((_, label)) = last.as_ref().filter(|(last, _)| *last == peer) {
+            return label.clone();
+        }
+        // An address is written in digits, letters, dots and colons.
+        let label = HeaderValue::try_from(peer.to_string());
+        let label = label.unwrap_or(HeaderValue::from_static("unknown"));
+        *last = Some((peer, label.clone()));
+        label
     }
 }
 

@@ -29,7 +29,7 @@ use crate::room::routes::{Asked, Route};
 use crate::server::ConnectionInfo;
 use crate::token::Ticket;
 use crate::visitor::address::TrustedProxies;
-use asker::{Asker, Held, Hosts};
+use asker::{Asker, Held, Last};
 use through::{Carry, Passage};
 
 /// What is kept until an answer's body (or a tunnel) has ended.
@@ -61,7 +61,7 @@ pub struct Gateway {
     manner: Arc<Manner>,
     origin: Origin,
     tokens: TokenMemory,
-    hosts: Hosts,
+    last: Last,
     site: RefCell<Rc<Arc<Site>>>,
     counts: Counts,
 }
@@ -173,7 +173,7 @@ impl Gateway {
             manner,
             origin,
             tokens: TokenMemory::default(),
-            hosts: Hosts::default(),
+            last: Last::default(),
         }
     }
 
@@ -196,7 +196,7 @@ impl Gateway {
             .manner
             .trusted
             .visitor(info.peer, info.tls, request.headers());
-        let asker = Asker::new(&request, visitor, &self.hosts);
+        let asker = Asker::new(&request, visitor, &self.last);
         let mut way = self.way(&site, &request, &asker);
         if let Way::Doubt(doubt) = way {
             way = Box::pin(self.settle(doubt, &request, &asker)).await;

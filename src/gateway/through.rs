@@ -127,6 +127,7 @@ impl Gateway {
         Forward {
             client: Client {
                 peer: asker.visitor.peer,
+                peer_label: asker.peer.clone(),
                 trusted: asker.visitor.behind_trusted_proxy,
                 https: asker.visitor.https,
                 host: asker.visitor.host.clone(),

@@ -18,6 +18,9 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
+/// How many headers a request gets from us: `X-Forwarded-*`, `Via`, `Host`.
+const PUT_ON: usize = 6;
+
 /// What the client asked for that the answer is measured against.
 pub(crate) struct Asked {
     /// The protocols of `Upgrade`, if it asked to leave HTTP and we go along.
@@ -47,6 +50,7 @@ pub(crate) fn prepare_request(
     let trailers = seen.te && has_token(&parts.headers, &header::TE, "trailers");
     let chunked = has_body && seen.transfer_encoding;
     let headers = &mut parts.headers;
+    headers.reserve(PUT_ON + forward.headers.len());
     take_off_hop_by_hop(headers, &seen);
     if seen.request_only {
         headers.remove(header::PROXY_AUTHORIZATION);
@@ -331,18 +335,20 @@ fn take_off_spoofed(headers: &mut HeaderMap, trusted: bool) {
 /// Says what we know of the client, after what a trusted peer said.
 fn put_on_identity(headers: &mut HeaderMap, forward: &Forward, seen: &Seen) {
     let client = &forward.client;
-    let mut chain = String::with_capacity(40);
-    if seen.identity {
+    if seen.identity && headers.contains_key(FORWARDED_FOR) {
+        let mut chain = String::with_capacity(80);
         for value in headers.get_all(FORWARDED_FOR) {
             if let Ok(text) = value.to_str() {
                 chain.push_str(text.trim());
                 chain.push_str(", ");
             }
         }
+        // Writing to a string cannot fail.
+        let _written = write!(chain, "{}", client.peer);
+        set(headers, FORWARDED_FOR, chain);
+    } else {
+        headers.insert(FORWARDED_FOR, client.peer_label.clone());
     }
-    // Writing to a string cannot fail.
-    let _written = write!(chain, "{}", client.peer);
-    set(headers, FORWARDED_FOR, chain);
     let scheme = if client.https { "https" } else { "http" };
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     if let Some(host) = &client.host {

@@ -88,6 +88,8 @@ pub struct Forward {
 pub struct Client {
     /// The other end of the connection, appended to `X-Forwarded-For`.
     pub peer: IpAddr,
+    /// The same as a header's value.
+    pub peer_label: HeaderValue,
     /// Whether the peer is a trusted proxy, whose own `X-Forwarded-*` and `Forwarded` stay.
     pub trusted: bool,
     /// Whether the visitor came by https.

@@ -12,6 +12,7 @@ use std::sync::LazyLock;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::HeaderValue;
+use minifier::{css, js};
 use minijinja::{Environment, UndefinedBehavior, Value};
 use sha2::{Digest, Sha256};
 
@@ -26,19 +27,15 @@ const MESSAGE_SHOWN: usize = 1000;
 /// Shortest self-refresh of a page without script, in seconds.
 const REFRESH_FLOOR_SECONDS: u64 = 5;
 
-/// The one style sheet, without its comments and spaces. (It has no selector
-/// and no string in which a space beside these marks would mean something.)
+/// The one style sheet, without what only our readers need.
 static STYLE: LazyLock<String> = LazyLock::new(|| {
-    let mut style = compact(include_str!("assets/page.css"));
-    for mark in ["{", "}", ";", ":", ","] {
-        for spaced in [format!("{mark} "), format!(" {mark}"), format!("{mark}\n")] {
-            style = style.replace(&spaced, mark);
-        }
-    }
-    style
+    let source = include_str!("assets/page.css");
+    css::minify(source).map_or_else(|_| source.to_owned(), |style| style.to_string())
 });
 /// The waiting page's script, likewise.
-static SCRIPT: LazyLock<String> = LazyLock::new(|| compact(include_str!("assets/waiting.js")));
+static SCRIPT: LazyLock<String> = LazyLock::new(|| short(include_str!("assets/waiting.js")));
+/// The script of the stop on the way back, likewise.
+static RETURN: LazyLock<String> = LazyLock::new(|| short(include_str!("assets/return.js")));
 static MARK: &str = include_str!("assets/mark.svg");
 
 static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -68,12 +65,21 @@ fn fill(name: &str, values: Value) -> String {
         .unwrap_or_else(|_| BARE_PAGE.to_owned())
 }
 
-/// The policy of a page with our style and, if given, one inline script.
-fn policy(script: Option<&str>) -> HeaderValue {
-    let script = script.map_or_else(String::new, |script| {
-        let hash = source_hash(script);
-        format!("script-src '{hash}'; connect-src 'self'; worker-src blob:; ")
-    });
+fn short(script: &str) -> String {
+    js::minify(script).map_or_else(|_| script.to_owned(), |script| script.to_string())
+}
+
+/// The policy of a page with our style and these inline scripts.
+fn policy(scripts: &[&str]) -> HeaderValue {
+    let hashes = scripts
+        .iter()
+        .map(|script| format!(" '{}'", source_hash(script)));
+    let script = if scripts.is_empty() {
+        String::new()
+    } else {
+        let hashes: String = hashes.collect();
+        format!("script-src{hashes}; connect-src 'self'; worker-src blob:; ")
+    };
     let style = source_hash(&STYLE);
     let policy = format!(
         "default-src 'none'; style-src '{style}'; {script}img-src data:; \
@@ -86,25 +92,6 @@ fn policy(script: Option<&str>) -> HeaderValue {
 /// A hash source as CSP 3 §2.3.1 spells it.
 fn source_hash(source: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(source)))
-}
-
-/// Takes out what only our readers need: indentation, empty lines, comments
-/// on lines of their own, line ends that mean nothing. Nothing within a line
-/// is touched, so a comment must not stand behind code.
-fn compact(source: &str) -> String {
-    let mut compacted = String::with_capacity(source.len());
-    let lines = source.lines().map(str::trim);
-    for line in lines.filter(|line| !is_comment(line) && !line.is_empty()) {
-        compacted.push_str(line);
-        if !line.ends_with(['{', ';', ',']) {
-            compacted.push('\n');
-        }
-    }
-    compacted
-}
-
-fn is_comment(line: &str) -> bool {
-    line.starts_with("//") || (line.starts_with("/*") && line.ends_with("*/"))
 }
 
 /// The first `limit` characters, with an ellipsis in place of the rest.
@@ -122,6 +109,7 @@ mod tests {
 
     #[test]
     fn the_style_asks_nobody_for_anything() {
+        assert!(STYLE.len() < include_str!("assets/page.css").len());
         for word in ["//", "url(", "@import", "@font-face", "</"] {
             assert!(!STYLE.contains(word), "{word}");
         }
@@ -140,14 +128,8 @@ mod tests {
             "`",
             "\u{2028}",
         ] {
-            assert!(!SCRIPT.contains(word), "{word}");
+            assert!(!SCRIPT.contains(word) && !RETURN.contains(word), "{word}");
         }
-    }
-
-    #[test]
-    fn compacting_keeps_every_line_that_says_something() {
-        let source = "// a\n  b('x {')\n c({\n\n/* e */\n\td: 1,\n})\n;\n";
-        assert_eq!(compact(source), "b('x {')\nc({d: 1,})\n;");
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Notice<'_> {
     /// The `Content-Security-Policy` of every notice: no script at all.
     #[must_use]
     pub fn csp() -> HeaderValue {
-        static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy(None));
+        static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy(&[]));
         POLICY.clone()
     }
 }

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::texts::{LiveTexts, Texts, people};
 use super::{
-    Language, MARK, MESSAGE_SHOWN, NAME_SHOWN, REFRESH_FLOOR_SECONDS, SCRIPT, STYLE, fill, policy,
-    shorten,
+    Language, MARK, MESSAGE_SHOWN, NAME_SHOWN, REFRESH_FLOOR_SECONDS, RETURN, SCRIPT, STYLE, fill,
+    policy, shorten,
 };
 
 /// What a visitor who has a ticket is shown.
@@ -53,8 +53,7 @@ pub struct WaitingPage<'a> {
 /// foreign sites, and becomes `/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enter<'a> {
-    /// By loading its own address again: query string and fragment survive.
-    /// (In Chromium the referrer becomes the page itself.)
+    /// By loading its own address again: query string, fragment and referrer survive.
     Reload,
     /// By going to a path of this host, without a trace in the history.
     GoTo(&'a str),
@@ -72,6 +71,8 @@ struct PageData<'a> {
     lang: &'static str,
     poll_after_ms: u64,
     enter: Option<&'a str>,
+    /// The script of the stop on the way back.
+    back: &'a str,
     called: bool,
     degraded: bool,
     info: Info,
@@ -136,7 +137,7 @@ impl WaitingPage<'_> {
     /// The `Content-Security-Policy` of every waiting page.
     #[must_use]
     pub fn csp() -> HeaderValue {
-        static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy(Some(&SCRIPT)));
+        static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy(&[&SCRIPT, &RETURN]));
         POLICY.clone()
     }
 
@@ -175,6 +176,7 @@ impl WaitingPage<'_> {
             lang: self.language.tag(),
             poll_after_ms: self.poll_after_ms.max(1000),
             enter: self.enter.path(),
+            back: &RETURN,
             called: self.called,
             degraded: self.degraded,
             info: Info {
@@ -380,12 +382,13 @@ mod tests {
             ..page(Language::English)
         }
         .render();
+        let ours = html.replace("'<script>'", "");
         assert_eq!(
-            html.matches("<script").count(),
+            ours.matches("<script").count(),
             2,
             "the data and our script"
         );
-        assert_eq!(html.matches("</script>").count(), 2);
+        assert_eq!(ours.matches("</script>").count(), 2);
         assert!(!html.contains("<img") && !html.contains("<!--") && !html.contains("49"));
         let data = data(&html);
         for field in ["eventId", "ticket"] {
@@ -448,7 +451,10 @@ mod tests {
         let style = source_hash(between(&html, "<style>", "</style>"));
         let script = source_hash(between(&html, "<script>", "</script>"));
         assert!(policy.starts_with("default-src 'none'; "));
-        assert!(policy.contains(&format!("style-src '{style}'; script-src '{script}'; ")));
+        let stop = source_hash(&RETURN);
+        assert!(policy.contains(&format!(
+            "style-src '{style}'; script-src '{script}' '{stop}'; "
+        )));
         assert!(!policy.contains("unsafe") && !html.contains(" style="));
         assert_eq!(html.matches("<style").count(), 1);
     }

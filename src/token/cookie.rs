@@ -1,5 +1,7 @@
 //! Our cookies: one per event, found in any of its forms and written in one.
 
+use std::sync::LazyLock;
+
 use ::cookie::{Cookie, SameSite, time::Duration};
 use http::HeaderValue;
 use memchr::{memchr, memmem};
@@ -11,6 +13,9 @@ use crate::room::event::{CookieSettings, EventId, SameSite as Wanted, Secure};
 const HOST_PREFIX: &str = "__Host-";
 
 const NAME: &[u8] = b"sumun_";
+
+/// Finds our name anywhere in a header: most have many other cookies.
+static MENTION: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(NAME));
 
 /// Longer `Cookie` headers are not searched, in bytes.
 const HEADER_BYTES_MAX: usize = 32_768;
@@ -29,7 +34,7 @@ pub fn ours<'a>(headers: impl Iterator<Item = &'a HeaderValue>) -> impl Iterator
     headers
         .map(HeaderValue::as_bytes)
         .filter(|header| header.len() <= HEADER_BYTES_MAX)
-        .filter(|header| memmem::find(header, NAME).is_some())
+        .filter(|header| MENTION.find(header).is_some())
         .flat_map(pairs)
         .filter_map(|pair| {
             let pair = pair.trim_ascii();
@@ -70,7 +75,7 @@ fn event_of(name: &[u8]) -> Option<&str> {
 #[must_use]
 pub fn without_ours(header: &HeaderValue) -> Option<Option<HeaderValue>> {
     let bytes = header.as_bytes();
-    memmem::find(bytes, NAME)?;
+    MENTION.find(bytes)?;
     let is_ours = |pair: &&[u8]| {
         let name = memchr(b'=', pair).map_or(*pair, |at| pair.split_at(at).0);
         event_of(name.trim_ascii()).is_some()

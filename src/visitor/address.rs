@@ -118,7 +118,7 @@ impl TrustedProxies {
         let peer = peer.ip().to_canonical();
         let behind_trusted_proxy = self.contains(peer);
         let own_host = headers.get(header::HOST).cloned();
-        if !behind_trusted_proxy {
+        if !behind_trusted_proxy || !self.is_told(headers) {
             let port = named_port(own_host.as_ref()).unwrap_or(default_port(tls));
             return Visitor {
                 address: peer,
@@ -150,6 +150,15 @@ impl TrustedProxies {
             host,
             port,
         }
+    }
+
+    /// Whether a proxy said anything: most that it could say is looked for in vain.
+    fn is_told(&self, headers: &HeaderMap) -> bool {
+        headers.keys().any(|name| {
+            *name == header::FORWARDED
+                || name.as_str().starts_with("x-forwarded-")
+                || self.header.as_ref() == Some(name)
+        })
     }
 
     /// The right-most address that is not a trusted proxy's. An entry that cannot

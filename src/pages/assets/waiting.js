@@ -343,8 +343,28 @@ function depart(target) {
   leaving = true;
   if (target) {
     location.replace(target);
-  } else {
+  } else if (!comeBack()) {
     location.reload();
+  }
+}
+
+// Chromium names a page that reloads itself as its own referrer, and the site would never know where the visitor came
+// from. It keeps the referrer of an address that history leads back to: so the page puts a second entry of itself
+// behind this one, goes on to a stop of a line of script, and from there two steps back. Other browsers keep it over a
+// reload.
+function comeBack() {
+  var own = location.href.split('#')[0];
+  if (!window.chrome || window.top !== window || !document.referrer || document.referrer === own) {
+    return false;
+  }
+  try {
+    var stop = new Blob(['<script>' + data.back + '<' + '/script>'], { type: 'text/html' });
+    var address = URL.createObjectURL(stop) + '#' + encodeURIComponent(location.href);
+    history.pushState(null, '');
+    location.href = address;
+    return true;
+  } catch (error) {
+    return false;
   }
 }
 
