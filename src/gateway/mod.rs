@@ -55,6 +55,13 @@ pub struct Manner {
     pub access_log: bool,
 }
 
+/// All events, as one thread holds them.
+#[expect(
+    clippy::redundant_allocation,
+    reason = "a count of this thread's own: all threads would write the shared one with each request"
+)]
+type Here = Rc<Arc<Site>>;
+
 /// One data thread's front door.
 pub struct Gateway {
     reception: Arc<Reception>,
@@ -62,7 +69,7 @@ pub struct Gateway {
     origin: Origin,
     tokens: TokenMemory,
     last: Last,
-    site: RefCell<Rc<Arc<Site>>>,
+    site: RefCell<Here>,
     counts: Counts,
 }
 
@@ -225,7 +232,7 @@ impl Gateway {
     }
 
     /// All events as they are now.
-    fn site(&self) -> Rc<Arc<Site>> {
+    fn site(&self) -> Here {
         let now = self.reception.site.load();
         let mut last = self.site.borrow_mut();
         if !Arc::ptr_eq(&now, &last) {

@@ -70,6 +70,10 @@ impl Blocked {
 
 /// What a visitor gets.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are places in line, used once and at once"
+)]
 pub enum Outcome {
     /// Inside.
     Inside(Inside),
