@@ -55,11 +55,8 @@ pub struct Manner {
     pub access_log: bool,
 }
 
-/// All events, as one thread holds them.
-#[expect(
-    clippy::redundant_allocation,
-    reason = "a count of this thread's own: all threads would write the shared one with each request"
-)]
+/// All events, as one thread holds them, by a count of its own: all threads
+/// would write the shared one with each request.
 type Here = Rc<Arc<Site>>;
 
 /// One data thread's front door.
