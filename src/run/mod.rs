@@ -388,6 +388,13 @@ async fn upkeep(reception: Arc<Reception>) {
     loop {
         tokio::time::sleep(Duration::from_secs(5)).await;
         reception.metrics.upkeep();
+        let now_ms = reception.clock.monotonic_ms();
+        for (kind, passed_over) in reception.complaints.overdue(now_ms) {
+            warn!(
+                kind,
+                passed_over, "the origin did not answer, so many times more"
+            );
+        }
     }
 }
 

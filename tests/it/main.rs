@@ -18,5 +18,6 @@ mod download;
 mod elsewhere;
 mod gate;
 mod operator;
+mod process;
 mod shutdown;
 mod waiting;
