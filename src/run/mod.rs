@@ -101,8 +101,16 @@ impl Listeners {
             let listener = listener.and_then(|l| l.set_nonblocking(true).map(|()| l));
             listener.map_err(|fault| RunError::Listen(address, fault))
         };
+        let taken = server::is_taken(config.listen);
+        let public = many(config.listen, threads)?;
+        if taken {
+            warn!(
+                listen = %config.listen,
+                "another process listens at this address too, and the system spreads visitors over both: right while this one takes its place, wrong for two gateways of different settings"
+            );
+        }
         Ok(Self {
-            public: many(config.listen, threads)?,
+            public,
             admin: one(config.admin.listen)?,
             metrics: config.metrics.listen.map(one).transpose()?,
         })
