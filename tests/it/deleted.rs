@@ -43,7 +43,7 @@ fn gateway(name: &str, file: &[&str], store: &Store, clock: &Clock) -> Catalog {
         store: store.clone(),
         gateway: name.to_owned(),
         keys: vec!["a".to_owned()],
-        config: String::new(),
+        config: arc_swap::ArcSwap::default(),
         metrics: Arc::clone(&metrics),
         catalog_read: std::sync::atomic::AtomicBool::new(false),
     });

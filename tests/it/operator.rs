@@ -74,3 +74,42 @@ async fn totals_and_peaks_are_those_since_the_last_reset() {
     };
     assert!(since(&anew) > since(&busy));
 }
+
+/// The hash that the gateway reports, and those that its metrics show as in
+/// force.
+async fn hashes(site: &Site) -> (String, Vec<String>) {
+    let reported = status(site).await["gateways"][0]["config"].clone();
+    let metrics = call(site, Ask::fetch("/metrics")).await.text();
+    let shown = metrics.lines().filter_map(|line| {
+        let rest = line.strip_prefix("sumun_config_info{hash=\"")?;
+        rest.strip_suffix("\"} 1").map(str::to_owned)
+    });
+    (reported.as_str().unwrap().to_owned(), shown.collect())
+}
+
+async fn hashes_until(site: &Site, wanted: &Plan) {
+    let hash = site.hash(wanted);
+    until("the hash of the file in force", async || {
+        (hashes(site).await == (hash.clone(), vec![hash.clone()])).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_hash_told_is_that_of_the_file_in_force() {
+    let (five, six) = (Plan::event("limit = 5"), Plan::event("limit = 6"));
+    let mut site = five.clone().open().await;
+    hashes_until(&site, &five).await;
+    site.rewrite(six.clone()).await;
+    hashes_until(&site, &six).await;
+    // What needs a restart is not in force, so it does not count: not at the
+    // first reload and not at the next.
+    for limit in ["limit = 7", "limit = 8"] {
+        let plan = Plan::event(limit);
+        site.rewrite(plan.clone().top("origin_host = \"origin\""))
+            .await;
+        hashes_until(&site, &plan).await;
+    }
+    site.rewrite(five.clone()).await;
+    hashes_until(&site, &five).await;
+}
