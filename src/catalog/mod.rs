@@ -289,6 +289,7 @@ impl Catalog {
         for id in gone {
             if let Some(running) = state.running.remove(&id) {
                 running.controller.abort();
+                self.bench.metrics.hide_event(id.as_str());
                 info!(event = %id, "the event is gone");
             }
         }
@@ -310,6 +311,7 @@ impl Catalog {
             return Arc::clone(&running.ledger);
         }
         let bench = &self.bench;
+        bench.metrics.show_event(settings.id.as_str());
         let ledger = Ledger::open(
             settings.clone(),
             &bench.store,
