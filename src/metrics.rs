@@ -4,6 +4,9 @@
 //! process. Label values come from our own closed sets and from event ids,
 //! never from a request.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
@@ -89,6 +92,8 @@ pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     process: metrics_process::Collector,
+    /// Events that are gone: their series are not shown.
+    gone: Mutex<BTreeSet<String>>,
 }
 
 impl Default for Metrics {
@@ -121,6 +126,7 @@ impl Default for Metrics {
             handle: recorder.handle(),
             process,
             recorder,
+            gone: Mutex::default(),
         }
     }
 }
@@ -159,7 +165,31 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> String {
         metrics::with_local_recorder(&self.recorder, || self.process.collect());
-        self.handle.render()
+        let text = self.handle.render();
+        let gone = self.gone();
+        if gone.is_empty() {
+            return text;
+        }
+        let shown = text.split_inclusive('\n').filter(|line| {
+            let event = event_of(line);
+            event.is_none_or(|event| !gone.contains(event))
+        });
+        shown.collect()
+    }
+
+    /// An event is gone: no series of it is shown any more. The exporter can
+    /// drop none of them, and a gauge that nobody sets would stand for ever.
+    pub fn hide_event(&self, event: &str) {
+        self.gone().insert(event.to_owned());
+    }
+
+    /// An event is there, perhaps again: its counters go on.
+    pub fn show_event(&self, event: &str) {
+        self.gone().remove(event);
+    }
+
+    fn gone(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes in what histograms have collected; call it every few seconds.
@@ -168,4 +198,60 @@ impl Metrics {
     }
 }
 
+/// The event that a line of the text is about. Its id needs no escaping.
+fn event_of(line: &str) -> Option<&str> {
+    if line.starts_with('#') {
+        return None;
+    }
+    let (_, labels) = line.split_once('{')?;
+    let value = labels.strip_prefix("event=\"").or_else(|| {
+        let (_, value) = labels.split_once(",event=\"")?;
+        Some(value)
+    })?;
+    value.split('"').next()
+}
+
 const METADATA: Metadata<'static> = Metadata::new("sumun", Level::INFO, None);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_event_of_a_line_is_found_wherever_its_label_stands() {
+        let of = |line| event_of(line);
+        assert_eq!(of("sumun_event_sessions{event=\"main\"} 3\n"), Some("main"));
+        assert_eq!(
+            of("x_bucket{a=\"b\",event=\"sale\",le=\"1\"} 3"),
+            Some("sale")
+        );
+        for line in [
+            "# HELP x by event",
+            "sumun_gateways 1",
+            "x{wrong_event=\"a\"} 1",
+        ] {
+            assert_eq!(of(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_event_that_is_gone_has_no_series_until_it_is_there_again() {
+        let metrics = Metrics::default();
+        for event in ["main", "sale"] {
+            metrics.gauge(&EVENT_SESSIONS, &[("event", event)]).set(5.0);
+            let labels = [("event", event), ("way", "claim")];
+            metrics.counter(&SESSIONS_STARTED, &labels).increment(2);
+        }
+        metrics.hide_event("sale");
+        let text = metrics.render();
+        assert!(
+            text.contains("sumun_event_sessions{event=\"main\"} 5\n"),
+            "{text}"
+        );
+        assert!(!text.contains("sale"), "{text}");
+        metrics.show_event("sale");
+        let text = metrics.render();
+        let counter = "sumun_sessions_started_total{event=\"sale\",way=\"claim\"} 2\n";
+        assert!(text.contains(counter), "{text}");
+    }
+}

@@ -92,7 +92,7 @@ impl World {
             store: store.clone(),
             gateway: "gateway".into(),
             keys: vec!["a".into()],
-            config: String::new(),
+            config: arc_swap::ArcSwap::default(),
             metrics: Arc::clone(&metrics),
             catalog_read: std::sync::atomic::AtomicBool::new(true),
         });

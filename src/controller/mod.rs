@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tracing::{error, info, warn};
 
 use gauges::Gauges;
@@ -44,8 +45,8 @@ pub struct Bench {
     pub gateway: String,
     /// The signing keys that this gateway knows.
     pub keys: Vec<String>,
-    /// The hash of the configuration.
-    pub config: String,
+    /// The hash of the configuration in force: a reload changes it.
+    pub config: ArcSwap<String>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// Whether what the API changed has been read.
@@ -175,7 +176,7 @@ impl Controller {
             gateway: self.bench.gateway.clone(),
             report: Report {
                 keys: self.bench.keys.clone(),
-                config: self.bench.config.clone(),
+                config: String::clone(&self.bench.config.load()),
                 load: self
                     .ledger
                     .load
@@ -257,11 +258,15 @@ impl Controller {
 
     /// Gateways that run different files are told of, once for each change.
     fn compare_files(&mut self, snapshot: &Snapshot) {
-        let others = snapshot
-            .present()
-            .any(|row| row.report.config != self.bench.config);
+        // As it was reported with this look: a reload may have come since.
+        let mut present = snapshot.present();
+        let own = present.find(|row| row.gateway == self.bench.gateway);
+        let Some(config) = own.map(|row| &row.report.config) else {
+            return;
+        };
+        let others = snapshot.present().any(|row| row.report.config != *config);
         if others && !self.files_differ {
-            warn!(event = %self.ledger.id, config = self.bench.config, "other gateways run another configuration; the one started last sets limit and mode");
+            warn!(event = %self.ledger.id, config, "other gateways run another configuration; the one started last sets limit and mode");
         }
         self.files_differ = others;
     }

@@ -85,6 +85,7 @@ struct Counts {
     in_flight: Gauge,
     duration: Histogram,
     first_byte: Histogram,
+    /// The counters of the present site's events, by their place in its order.
     requests: RefCell<HashMap<RequestLabels, Counter>>,
 }
 
@@ -234,6 +235,7 @@ impl Gateway {
         let mut last = self.site.borrow_mut();
         if !Arc::ptr_eq(&now, &last) {
             *last = Rc::new(Arc::clone(&now));
+            self.counts.requests.borrow_mut().clear();
         }
         Rc::clone(&last)
     }
@@ -394,11 +396,13 @@ impl Gateway {
         self.reception.join(ledger, &who, address).await
     }
 
-    fn count(&self, site: &Site, done: Done, status: StatusCode, took_ms: u64) {
+    fn count(&self, site: &Rc<Arc<Site>>, done: Done, status: StatusCode, took_ms: u64) {
         #[expect(clippy::cast_precision_loss, reason = "a request's milliseconds")]
         self.counts.duration.record(took_ms as f64 / 1000.0);
         let key = (done.event, done.decision, status.as_u16());
-        if let Some(counter) = self.counts.requests.borrow().get(&key) {
+        // The request may have begun under another order of events.
+        let is_present = Rc::ptr_eq(site, &self.site.borrow());
+        if is_present && let Some(counter) = self.counts.requests.borrow().get(&key) {
             return counter.increment(1);
         }
         let event = event_name(site, done);
@@ -413,11 +417,13 @@ impl Gateway {
             .counter(&names::HTTP_REQUESTS, &labels);
         counter.increment(1);
         let mut requests = self.counts.requests.borrow_mut();
-        // Places in the order change when events are made or deleted.
+        // An origin may invent status codes.
         if requests.len() > 1_000 {
             requests.clear();
         }
-        requests.insert(key, counter);
+        if is_present {
+            requests.insert(key, counter);
+        }
     }
 }
 

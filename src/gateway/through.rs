@@ -81,7 +81,11 @@ impl Gateway {
             .metrics
             .counter(&names::ORIGIN_FAILURES, &[("kind", fault.kind())])
             .increment(1);
-        tracing::warn!(kind = fault.kind(), %fault, "the origin did not answer");
+        let now_ms = self.reception.clock.monotonic_ms();
+        let told = self.reception.complaints.note(fault.kind(), now_ms);
+        if let Some(passed_over) = told {
+            tracing::warn!(kind = fault.kind(), %fault, passed_over, "the origin did not answer");
+        }
         answer
     }
 

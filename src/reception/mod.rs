@@ -4,6 +4,7 @@
 //! the same however they were asked for.
 
 mod bearer;
+mod complaints;
 mod held;
 mod joins;
 mod memory;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 pub use bearer::{Bearer, Who};
+pub use complaints::Complaints;
 pub use joins::Joins;
 pub use memory::{Known, TokenMemory};
 pub use outcome::{Blocked, Inside, Line, Outcome};
@@ -71,6 +73,8 @@ pub struct Reception {
     pub clock: Clock,
     /// Newcomers per address.
     pub joins: Joins,
+    /// Warnings about the origin.
+    pub complaints: Complaints,
     held: held::Held,
     ready: AtomicBool,
     draining: AtomicBool,
@@ -87,6 +91,7 @@ impl Reception {
             metrics,
             clock,
             joins: Joins::default(),
+            complaints: Complaints::default(),
             held: held::Held::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),

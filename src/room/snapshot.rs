@@ -38,6 +38,10 @@ pub const RECOVERY_GRACE_MS: u64 = 10_000;
 /// in milliseconds.
 pub const GATEWAY_GONE_MS: u64 = 10_000;
 
+/// An event that nobody has worked on for this long may be forgotten, in
+/// milliseconds: every gateway that runs it asks twice a second.
+pub const FORGET_IDLE_MS: u64 = 60_000;
+
 /// What the store guards for an event, written by `configure`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rules {

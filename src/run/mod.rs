@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -101,8 +102,16 @@ impl Listeners {
             let listener = listener.and_then(|l| l.set_nonblocking(true).map(|()| l));
             listener.map_err(|fault| RunError::Listen(address, fault))
         };
+        let taken = server::is_taken(config.listen);
+        let public = many(config.listen, threads)?;
+        if taken {
+            warn!(
+                listen = %config.listen,
+                "another process listens at this address too, and the system spreads visitors over both: right while this one takes its place, wrong for two gateways of different settings"
+            );
+        }
         Ok(Self {
-            public: many(config.listen, threads)?,
+            public,
             admin: one(config.admin.listen)?,
             metrics: config.metrics.listen.map(one).transpose()?,
         })
@@ -175,8 +184,8 @@ pub async fn run(
     tasks.push(tokio::spawn(reloads(
         reload,
         config.clone(),
+        Arc::clone(&parts.bench),
         Arc::clone(&parts.catalog),
-        Arc::clone(&parts.reception),
     )));
     if let Some(saving) = parts.saving() {
         tasks.push(tokio::spawn(saving));
@@ -199,6 +208,7 @@ pub async fn run(
 
 /// What the control thread holds.
 struct Parts {
+    bench: Arc<Bench>,
     reception: Arc<Reception>,
     catalog: Arc<Catalog>,
     memory: Option<(MemoryStore, PathBuf)>,
@@ -222,13 +232,14 @@ impl Parts {
             store: store.measured(Arc::clone(&metrics)),
             gateway,
             keys: keyring.ids(),
-            config: config.hash(),
+            config: ArcSwap::from_pointee(config.hash()),
             metrics: Arc::clone(&metrics),
             catalog_read: AtomicBool::new(false),
         });
-        describe(&metrics, &bench.config);
+        describe(&metrics, &bench.config.load());
         let reception = Arc::new(Reception::new(keyring, metrics, clock));
-        let catalog = Arc::new(Catalog::new(bench, Arc::clone(&reception), base(config)));
+        let catalog = Catalog::new(Arc::clone(&bench), Arc::clone(&reception), base(config));
+        let catalog = Arc::new(catalog);
         first_look(&reception, &catalog).await;
         let proxies: Vec<String> = config
             .trusted_proxies
@@ -245,6 +256,7 @@ impl Parts {
                 access_log: config.log.access,
             }),
             origin: Arc::new(origin(config)?),
+            bench,
             reception,
             catalog,
             memory,
@@ -388,17 +400,24 @@ async fn upkeep(reception: Arc<Reception>) {
     loop {
         tokio::time::sleep(Duration::from_secs(5)).await;
         reception.metrics.upkeep();
+        let now_ms = reception.clock.monotonic_ms();
+        for (kind, passed_over) in reception.complaints.overdue(now_ms) {
+            warn!(
+                kind,
+                passed_over, "the origin did not answer, so many times more"
+            );
+        }
     }
 }
 
-/// Puts new events in force; what else has changed needs a restart.
+/// Puts new events in force; what else differs from the start needs a restart.
 async fn reloads(
     mut reload: tokio::sync::mpsc::Receiver<Reload>,
-    mut config: Config,
+    started: Config,
+    bench: Arc<Bench>,
     catalog: Arc<Catalog>,
-    reception: Arc<Reception>,
 ) {
-    let metrics = &reception.metrics;
+    let metrics = &bench.metrics;
     while let Some(read) = reload.recv().await {
         let good = matches!(read, Reload::Fresh(_));
         metrics
@@ -407,27 +426,20 @@ async fn reloads(
         let Reload::Fresh(fresh) = read else {
             continue;
         };
-        let fresh = *fresh;
-        let needs_restart = Config {
-            events: config.events.clone(),
-            written_events: config.written_events.clone(),
-            pass_hosts: config.pass_hosts.clone(),
-            ..fresh.clone()
-        } != config;
-        if needs_restart {
+        let in_force = reload::in_force(&started, &fresh);
+        if in_force != *fresh {
             warn!(
-                "the file changed outside of [[event]] and pass_hosts: that part is in force after a restart"
+                "the file differs from the one at the start outside of [[event]] and pass_hosts: that part is in force after a restart"
             );
         }
-        catalog.rebase(base(&fresh));
-        let shown = |config: &Config, value| {
+        catalog.rebase(base(&in_force));
+        let hash = Arc::new(in_force.hash());
+        let before = bench.config.swap(Arc::clone(&hash));
+        for (hash, shown) in [(before, 0.0), (hash, 1.0)] {
             metrics
-                .gauge(&names::CONFIG_INFO, &[("hash", &config.hash())])
-                .set(value);
-        };
-        shown(&config, 0.0);
-        shown(&fresh, 1.0);
-        info!(events = fresh.events.len(), "the file was read again");
-        config = fresh;
+                .gauge(&names::CONFIG_INFO, &[("hash", &hash)])
+                .set(shown);
+        }
+        info!(events = in_force.events.len(), "the file was read again");
     }
 }

@@ -66,6 +66,17 @@ pub async fn watch(path: PathBuf, to: mpsc::Sender<Reload>) {
     }
 }
 
+/// What runs after a reload: the fresh file's events and hosts that pass, and
+/// all else as it was at the start.
+pub(super) fn in_force(started: &Config, fresh: &Config) -> Config {
+    Config {
+        events: fresh.events.clone(),
+        written_events: fresh.written_events.clone(),
+        pass_hosts: fresh.pass_hosts.clone(),
+        ..started.clone()
+    }
+}
+
 fn watcher(path: &Path, changed: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |_| {
         // One waiting notice is as good as many.
@@ -77,4 +88,54 @@ fn watcher(path: &Path, changed: mpsc::Sender<()>) -> notify::Result<notify::Rec
     };
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
     Ok(watcher)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(top: &str, event: &str) -> Config {
+        let text =
+            format!("origin = \"http://127.0.0.1:3000\"\n{top}\n[[event]]\nid = \"main\"\n{event}");
+        Config::parse(&text, std::iter::empty()).unwrap()
+    }
+
+    #[test]
+    fn events_and_hosts_that_pass_are_in_force_at_once() {
+        let started = config("", "limit = 5\nhosts = [\"a.example\"]");
+        let fresh = config(
+            "pass_hosts = [\"b.example\"]",
+            "limit = 6\nhosts = [\"a.example\"]",
+        );
+        assert_eq!(in_force(&started, &fresh), fresh);
+    }
+
+    #[test]
+    fn all_else_stays_as_it_was_at_the_start_and_is_missed_each_time() {
+        let started = config("", "limit = 5");
+        let lines = [
+            "listen = \"127.0.0.1:1\"",
+            "origin_host = \"origin\"",
+            "trusted_proxies = []",
+            "client_address_header = \"X-Real-Ip\"",
+            "forward_token = true",
+            "state_dir = \"\"",
+            "drain_delay = \"1s\"",
+            "drain_timeout = \"1s\"",
+            "[timeouts]\nidle = \"1s\"",
+            "[limits]\nconnections = 1000",
+            "[log]\naccess = false",
+            "[admin]\ntoken = \"a token of more than sixteen\"",
+            "[metrics]\nlisten = \"127.0.0.1:2\"",
+            "[api]\ncors_origins = [\"https://a.example\"]",
+            "[store]\nprefix = \"other\"",
+            "[signing]\nkeys = [{ id = \"a\", secret = \"0123456789abcdef0123456789abcdef\" }]",
+        ];
+        for line in lines {
+            let fresh = config(line, "limit = 6");
+            let runs = in_force(&started, &fresh);
+            assert_ne!(runs, fresh, "{line}");
+            assert_eq!(runs, config("", "limit = 6"), "{line}");
+        }
+    }
 }

@@ -118,6 +118,14 @@ pub fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::Tcp
     Ok(listeners)
 }
 
+/// Whether somebody listens at an address already: [`listen`] would share the
+/// port with another process without a word.
+#[must_use]
+pub fn is_taken(address: SocketAddr) -> bool {
+    let alone = || socket(address)?.bind(&address.into());
+    address.port() != 0 && alone().is_err_and(|fault| fault.kind() == io::ErrorKind::AddrInUse)
+}
+
 /// Accepts and serves connections until `drain` becomes true (or its sender is
 /// gone), then lets what runs finish within `settings.drain`. Must run inside a
 /// `LocalSet`; tunnels are counted, but ended by whoever runs them.
@@ -278,7 +286,8 @@ fn turn_away(house: &Rc<House>, mut tcp: TcpStream) {
     });
 }
 
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// A socket that is to listen at an address, and does not share it yet.
+fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -288,7 +297,13 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         // One listener for both families where the address is unspecified.
         socket.set_only_v6(false)?;
     }
+    // Connections of before that are still closing are in nobody's way.
     socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
+fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = socket(address)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;

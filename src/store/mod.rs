@@ -323,6 +323,15 @@ pub enum Found {
     Nothing,
 }
 
+/// What became of an event that was to be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// Nothing of it is left.
+    Gone,
+    /// A gateway worked on it within the last minute: all of it stands.
+    InUse,
+}
+
 /// An event made or overridden through the API, as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoredEvent {
@@ -330,7 +339,8 @@ pub struct StoredEvent {
     pub version: u64,
     /// The settings that differ from the file, as JSON in camelCase.
     pub overrides: serde_json::Value,
-    /// Whether the API made this event, or it stands in a file.
+    /// Whether the API made this event (of a tombstone: had made it), or it
+    /// stands in a file.
     pub created: bool,
     /// When it was made, Unix milliseconds.
     pub created_at: u64,
@@ -460,6 +470,12 @@ operations! {
     /// # Errors
     /// When the store cannot be asked.
     configure(event: &EventId, seen: u64, rules: &Rules) -> Answer<u64>;
+    /// Removes everything of an event that nobody works on any more. It may be
+    /// asked again and again, by any gateway.
+    ///
+    /// # Errors
+    /// When the store cannot be asked; some of it may be gone then.
+    forget(event: &EventId) -> Result<Forgotten, StoreError>;
     /// Reads the events made or overridden through the API.
     ///
     /// # Errors

@@ -49,7 +49,7 @@ impl Gateway {
             store: store.clone(),
             gateway: name.to_owned(),
             keys: vec!["a".to_owned()],
-            config: String::new(),
+            config: arc_swap::ArcSwap::default(),
             metrics: Arc::clone(&metrics),
             catalog_read: std::sync::atomic::AtomicBool::new(true),
         });

@@ -13,9 +13,11 @@ mod support;
 
 mod clients;
 mod cookies;
+mod deleted;
 mod download;
 mod elsewhere;
 mod gate;
 mod operator;
+mod process;
 mod shutdown;
 mod waiting;

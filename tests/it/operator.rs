@@ -74,3 +74,108 @@ async fn totals_and_peaks_are_those_since_the_last_reset() {
     };
     assert!(since(&anew) > since(&busy));
 }
+
+/// The hash that the gateway reports, and those that its metrics show as in
+/// force.
+async fn hashes(site: &Site) -> (String, Vec<String>) {
+    let reported = status(site).await["gateways"][0]["config"].clone();
+    let metrics = call(site, Ask::fetch("/metrics")).await.text();
+    let shown = metrics.lines().filter_map(|line| {
+        let rest = line.strip_prefix("sumun_config_info{hash=\"")?;
+        rest.strip_suffix("\"} 1").map(str::to_owned)
+    });
+    (reported.as_str().unwrap().to_owned(), shown.collect())
+}
+
+async fn hashes_until(site: &Site, wanted: &Plan) {
+    let hash = site.hash(wanted);
+    until("the hash of the file in force", async || {
+        (hashes(site).await == (hash.clone(), vec![hash.clone()])).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_hash_told_is_that_of_the_file_in_force() {
+    let (five, six) = (Plan::event("limit = 5"), Plan::event("limit = 6"));
+    let mut site = five.clone().open().await;
+    hashes_until(&site, &five).await;
+    site.rewrite(six.clone()).await;
+    hashes_until(&site, &six).await;
+    // What needs a restart is not in force, so it does not count: not at the
+    // first reload and not at the next.
+    for limit in ["limit = 7", "limit = 8"] {
+        let plan = Plan::event(limit);
+        site.rewrite(plan.clone().top("origin_host = \"origin\""))
+            .await;
+        hashes_until(&site, &plan).await;
+    }
+    site.rewrite(five.clone()).await;
+    hashes_until(&site, &five).await;
+}
+
+/// The operator makes an event of the API at this path, or deletes it.
+async fn event(site: &Site, method: http::Method, id: &str) {
+    let is_made = method == http::Method::POST;
+    let path = if is_made { "" } else { id };
+    let body = json!({ "eventId": id, "paths": [format!("/{id}")] }).to_string();
+    let ask = Ask::fetch(format!("/v1/events/{path}").trim_end_matches('/'))
+        .method(method)
+        .with("content-type", "application/json")
+        .body(if is_made { &body } else { "" });
+    let status = call(site, ask).await.status;
+    assert_eq!(status, if is_made { 201 } else { 204 });
+}
+
+/// The series of an event, without its polls and calls that never came.
+async fn series(site: &Site, id: &str) -> Vec<String> {
+    let label = format!("event=\"{id}\"");
+    let text = call(site, Ask::fetch("/metrics")).await.text();
+    let lines = text.lines().filter(|line| line.contains(&label));
+    lines.map(str::to_owned).collect()
+}
+
+async fn requests(site: &Site, id: &str) -> u64 {
+    let series = series(site, id).await;
+    let counted = series
+        .iter()
+        .filter(|line| line.starts_with("sumun_http_requests_total{"));
+    counted
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
+}
+
+#[tokio::test]
+async fn a_deleted_event_has_no_series_and_those_behind_it_keep_their_own() {
+    let site = Plan::event("").open().await;
+    for id in ["aa", "bb"] {
+        event(&site, http::Method::POST, id).await;
+        for _ in 0..4 {
+            site.visitor().open(&format!("/{id}")).await;
+        }
+        assert_eq!(requests(&site, id).await, 4);
+    }
+    event(&site, http::Method::DELETE, "aa").await;
+    assert_eq!(series(&site, "aa").await, Vec::<String>::new());
+    for _ in 0..4 {
+        site.visitor().open("/bb").await;
+    }
+    assert_eq!(requests(&site, "bb").await, 8);
+
+    event(&site, http::Method::POST, "aa").await;
+    let gauges = until("its gauges", async || {
+        let series = series(&site, "aa").await;
+        let gauge = "sumun_event_sessions{";
+        series
+            .iter()
+            .any(|line| line.starts_with(gauge))
+            .then_some(series)
+    })
+    .await;
+    assert!(
+        gauges
+            .iter()
+            .any(|line| line.contains("sumun_event_gate_state"))
+    );
+    assert_eq!(requests(&site, "aa").await, 4, "counters go on");
+}

@@ -48,7 +48,7 @@ async fn very_many_random_sequences_leave_both_stores_in_the_same_state() {
 }
 
 /// What must have been met, so that agreement means something.
-const OUTCOMES: [&str; 22] = [
+const OUTCOMES: [&str; 24] = [
     "Session {",
     "Ticket {",
     "Closed",
@@ -71,6 +71,8 @@ const OUTCOMES: [&str; 22] = [
     "Some(Stale)",
     "Some(Token)",
     "Conflict(Some",
+    "Ok(Gone)",
+    "Ok(InUse)",
 ];
 
 async fn run(
@@ -150,6 +152,10 @@ async fn apply(world: &mut World, operation: &Operation, known: &mut Known, lear
         Operation::Reset => known.met(&store.reset(&event).await),
         Operation::Configure(seen, rules) => {
             known.met(&store.configure(&event, *seen, rules).await)
+        }
+        Operation::Forget(idle) => {
+            world.pass(*idle).await;
+            format!("{:?}", store.forget(&event).await)
         }
         Operation::PutEvent(seen, stored) => {
             let reply = store.put_event(&event, *seen, stored.as_ref()).await;

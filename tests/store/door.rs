@@ -6,8 +6,8 @@ use sumun::room::event::EventId;
 use sumun::room::snapshot::Snapshot;
 use sumun::store::redis::{RedisSettings, RedisStore};
 use sumun::store::{
-    Answer, Ask, Batch, Claim, Claimed, Entered, Entrant, Fence, Leave, Reply, Restored, Shadow,
-    Step, Stepped, Store, StoreError, Touch,
+    Answer, Ask, Batch, Claim, Claimed, Entered, Entrant, Fence, Forgotten, Leave, Reply, Restored,
+    Shadow, Step, Stepped, Store, StoreError, Touch,
 };
 
 use crate::server::Server;
@@ -136,6 +136,7 @@ impl Door {
         store.configure(event, 0, &rules(9)).await.unwrap();
         store.reset(event).await.unwrap();
         self.look().await.unwrap();
+        assert_eq!(store.forget(event).await, Ok(Forgotten::InUse));
         store.put_event(event, 0, None).await.unwrap();
         assert_eq!(store.events().await.unwrap(), []);
     }

@@ -37,6 +37,8 @@ pub(crate) enum Operation {
     Configure(u64, Rules),
     PutEvent(u64, Option<StoredEvent>),
     Events,
+    /// After so long a pause.
+    Forget(i64),
     Pass(i64),
     Live(u64),
     Walk(u64),
@@ -161,6 +163,11 @@ impl Known {
             83..93 => self.step(),
             93..96 => self.restore(now),
             96 => Operation::Reset,
+            97 if self.chance(40) => {
+                self.restore_next = true;
+                let pauses = [0, 59_999, 60_000];
+                Operation::Forget(*pauses.choose(&mut self.random).unwrap())
+            }
             97 => Operation::Configure(self.version(), self.rules()),
             98 => self.put(),
             _ => Operation::Events,

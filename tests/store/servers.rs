@@ -17,7 +17,7 @@ use crate::world::{World, rules, session, settings};
 /// The rights that a user needs: these commands, on keys below the prefix.
 /// `config|get` is for the warning about eviction only, `client|setinfo` is a
 /// courtesy of the client's; both may be missing.
-const RIGHTS: &str = "~sumun:* -@all +evalsha +script|load +info +time +get +set +del +expire \
+const RIGHTS: &str = "~sumun:* -@all +evalsha +script|load +info +time +get +set +del +unlink +expire \
     +hget +hmget +hgetall +hset +hdel +hlen +sadd +srem +smembers +sismember +srandmember \
     +zadd +zrem +zscore +zcard +zcount +zrange +zrangebyscore +zremrangebyscore \
     +setbit +getbit +bitop +bitcount";

@@ -17,7 +17,7 @@ use super::problem::{Problem, short};
 use super::wanted::{Versions, Words};
 use super::{Door, no_content, object, status};
 use crate::api::rfc3339;
-use crate::catalog::{EVENTS_MAX, Record, Source, is_tombstone};
+use crate::catalog::{ENTRIES_MAX, EVENTS_MAX, Record, Source, is_tombstone};
 use crate::room::event::EventId;
 use crate::store::{Put, StoredEvent};
 
@@ -85,6 +85,11 @@ pub(super) async fn create(State(door): State<Arc<Door>>, body: Body) -> Result<
         if made.iter().filter(|one| one.source == Source::Api).count() >= EVENTS_MAX {
             let detail = format!("the API holds at most {EVENTS_MAX} events: delete one first");
             return Err(conflict("events-max", "Too many events", detail));
+        }
+        if door.catalog.entries() >= ENTRIES_MAX {
+            let detail =
+                "too many events were deleted lately: what remembers them goes after a day";
+            return Err(conflict("events-max", "Too many events", detail.to_owned()));
         }
         Words::whole(&body).overrides(&door, &id).map(Some)
     })

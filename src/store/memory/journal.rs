@@ -37,6 +37,8 @@ pub(super) enum Change {
     Rules(u64, Rules),
     /// What the API keeps of it.
     Stored(Option<StoredEvent>),
+    /// Its state was removed.
+    Forgotten,
 }
 
 /// What became of one visitor. All of them may be told again.
@@ -162,6 +164,9 @@ pub(super) fn replay(
             }
             Change::Stored(None) => {
                 stored.remove(&event);
+            }
+            Change::Forgotten => {
+                events.remove(&event);
             }
             Change::Born(meta) => {
                 events.entry(event).or_insert_with(|| born(*meta));

@@ -17,13 +17,13 @@ use journal::{Change, Journal};
 use state::{Arrival, EventState, arrived};
 
 use super::{
-    Ask, Batch, Claim, Claimed, Entered, Found, IdHash, Leave, Put, Reply, Restored, Shadow, Step,
-    Stepped, StoredEvent, Touch, UNKNOWN,
+    Ask, Batch, Claim, Claimed, Entered, Forgotten, Found, IdHash, Leave, Put, Reply, Restored,
+    Shadow, Step, Stepped, StoredEvent, Touch, UNKNOWN,
 };
 use crate::clock::Clock;
 use crate::room::event::EventId;
 use crate::room::pages::Bits;
-use crate::room::snapshot::{Rules, Snapshot};
+use crate::room::snapshot::{FORGET_IDLE_MS, Rules, Snapshot};
 use crate::room::ticket::{Generation, SessionKey};
 use crate::room::time::Timestamp;
 
@@ -261,6 +261,19 @@ impl MemoryStore {
             |state, _| state.configure(seen, rules),
             |version, state| Some(Change::Rules(*version, state.meta.rules.clone())),
         )
+    }
+
+    pub(super) fn forget(&self, event: &EventId) -> Forgotten {
+        let raw = self.clock.unix_ms();
+        let mut inner = self.lock();
+        let idle = |state: &EventState| raw.saturating_sub(state.meta.raw) >= FORGET_IDLE_MS;
+        if !inner.events.get(event).is_none_or(idle) {
+            return Forgotten::InUse;
+        }
+        if inner.events.remove(event).is_some() {
+            inner.note(event, Change::Forgotten);
+        }
+        Forgotten::Gone
     }
 
     pub(super) fn events(&self) -> Vec<(EventId, StoredEvent)> {

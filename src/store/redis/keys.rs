@@ -81,6 +81,9 @@ pub(super) fn test_clock(prefix: &str) -> [String; 2] {
     [format!("{prefix}:clock"), format!("{prefix}:run")]
 }
 
+/// How many buckets of ids there are.
+pub(super) const BUCKETS: u16 = 1024;
+
 /// The bucket that an id belongs to: the first ten bits of its hash.
 pub(super) fn bucket(id: &IdHash) -> u16 {
     let [first, second, ..] = *id;
@@ -112,7 +115,7 @@ mod tests {
         let mut id = [0; 16];
         id[0] = 0xff;
         id[1] = 0xff;
-        assert_eq!(bucket(&id), 1023);
+        assert_eq!(bucket(&id), BUCKETS - 1);
         assert_eq!(bucket(&[0; 16]), 0);
     }
 }

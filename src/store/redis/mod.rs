@@ -9,6 +9,7 @@ mod check;
 mod connection;
 mod control;
 mod dump;
+mod forget;
 mod keys;
 mod push;
 mod reply;

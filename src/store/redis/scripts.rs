@@ -49,6 +49,7 @@ pub(super) struct Scripts {
     pub(super) reset: Script,
     pub(super) discard: Script,
     pub(super) configure: Script,
+    pub(super) forget: Script,
     pub(super) put_event: Script,
 }
 
@@ -80,6 +81,7 @@ impl Scripts {
             reset: script(STAYS, include_str!("lua/reset.lua")),
             discard: script(STAYS, include_str!("lua/discard.lua")),
             configure: script(STAYS, include_str!("lua/configure.lua")),
+            forget: script(STAYS, include_str!("lua/forget.lua")),
             put_event: Script::new(&format!("{GROWS}\n{}", include_str!("lua/put_event.lua"))),
         }
     }
@@ -120,6 +122,12 @@ impl Call {
         self.buckets.extend(ids.into_iter().map(keys::bucket));
         self.buckets.sort_unstable();
         self.buckets.dedup();
+        self
+    }
+
+    /// Declares these buckets of ids.
+    pub(super) fn buckets(mut self, buckets: impl IntoIterator<Item = u16>) -> Self {
+        self.buckets.extend(buckets);
         self
     }
 

@@ -51,7 +51,7 @@ impl ByHand {
             store,
             gateway: "hand".to_owned(),
             keys: vec!["a".to_owned()],
-            config: String::new(),
+            config: arc_swap::ArcSwap::default(),
             metrics: Arc::clone(&metrics),
             catalog_read: std::sync::atomic::AtomicBool::new(true),
         });

@@ -3,6 +3,7 @@
 
 mod hand;
 mod origin;
+mod process;
 mod site;
 mod visitor;
 
@@ -12,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub(crate) use hand::{ByHand, some};
 pub(crate) use origin::{Origin, Reply, Seen};
+pub(crate) use process::{Process, nobody};
 pub(crate) use site::{Plan, Site, ring};
 pub(crate) use visitor::{Answer, Ask, Visitor};
 

@@ -221,13 +221,24 @@ impl Site {
         self.until("busy", View::is_busy).await;
     }
 
-    /// The operator changes the settings of `main`.
-    pub(crate) async fn change(&mut self, settings: &str) {
-        self.plan = self.plan.clone().settings(settings);
+    /// The hash of the configuration that a plan comes to here.
+    pub(crate) fn hash(&self, plan: &Plan) -> String {
+        plan.config(self.origin.address).hash()
+    }
+
+    /// The operator writes another file.
+    pub(crate) async fn rewrite(&mut self, plan: Plan) {
+        self.plan = plan;
         let config = self.plan.config(self.origin.address);
-        let wanted = config.events[0].clone();
         let fresh = sumun::run::Reload::Fresh(Box::new(config));
         self.reload.send(fresh).await.unwrap();
+    }
+
+    /// The operator changes the settings of `main`.
+    pub(crate) async fn change(&mut self, settings: &str) {
+        let plan = self.plan.clone().settings(settings);
+        let wanted = plan.config(self.origin.address).events[0].clone();
+        self.rewrite(plan).await;
         let ledger = self.ledger();
         until("new settings", async || {
             let rules = ledger.view()?.snapshot.meta.rules.clone();

@@ -1,5 +1,6 @@
 //! What every backend must do, scenario by scenario.
 
+mod forgetting;
 mod line;
 mod records;
 mod recovery;

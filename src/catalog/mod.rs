@@ -3,7 +3,9 @@
 //!
 //! An entry that was deleted stays as a tombstone. So an entry that this
 //! gateway remembers and the store has not was lost, not deleted, and is put
-//! back.
+//! back. What is left of a deleted event goes later (`deleted`).
+
+mod deleted;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
@@ -29,6 +31,10 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Most events that the API may make.
 pub const EVENTS_MAX: usize = 1_000;
+
+/// Most entries of the API, those of the file's events and what remembers
+/// deleted events included: all of them are read at each look.
+pub const ENTRIES_MAX: usize = 10_000;
 
 /// The file's part of the catalog.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,6 +78,7 @@ struct State {
     stored: BTreeMap<EventId, StoredEvent>,
     records: Vec<Record>,
     running: HashMap<EventId, Running>,
+    asked: deleted::Asked,
 }
 
 /// The events of this gateway. Its tasks run on the control thread.
@@ -106,7 +113,11 @@ impl Catalog {
         let mut failing = false;
         loop {
             tokio::time::sleep(LOOK).await;
-            match self.refresh().await {
+            let looked = async {
+                self.refresh().await?;
+                self.bury().await
+            };
+            match looked.await {
                 Ok(()) => failing = false,
                 Err(fault) if !failing => {
                     failing = true;
@@ -141,11 +152,14 @@ impl Catalog {
                 return Err(fault);
             }
         };
+        let now = self.clock.unix_ms();
         let lost: Vec<(EventId, StoredEvent)> = self
             .lock()
             .stored
             .iter()
-            .filter(|(id, _)| !stored.contains_key(*id))
+            .filter(|(id, event)| {
+                !stored.contains_key(*id) && deleted::is_worth_putting_back(event, now)
+            })
             .map(|(id, event)| (id.clone(), event.clone()))
             .collect();
         for (id, event) in &lost {
@@ -155,7 +169,8 @@ impl Catalog {
         {
             let mut state = self.lock();
             // A change made here while the list was on its way is newer.
-            let mine = std::mem::take(&mut state.stored);
+            let mut mine = std::mem::take(&mut state.stored);
+            mine.retain(|_, event| deleted::is_worth_putting_back(event, now));
             state.stored = stored;
             state.stored.extend(lost);
             for (id, event) in mine {
@@ -196,6 +211,12 @@ impl Catalog {
         self.lock().stored.get(id).cloned()
     }
 
+    /// How many entries the API keeps, tombstones included.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.lock().stored.len()
+    }
+
     /// The file's words about an event.
     #[must_use]
     pub fn written(&self, id: &EventId) -> Option<RawEvent> {
@@ -228,7 +249,10 @@ impl Catalog {
         let in_file = self.written(id).is_some();
         let stored = StoredEvent {
             version: seen + 1,
-            created: !in_file && overrides.is_some(),
+            // A tombstone tells whether the API had made the event: only then
+            // there is something to be forgotten.
+            created: !in_file
+                && (overrides.is_some() || before.as_ref().is_some_and(|before| before.created)),
             created_at: before
                 .as_ref()
                 .filter(|before| !is_tombstone(before))
@@ -265,6 +289,7 @@ impl Catalog {
         for id in gone {
             if let Some(running) = state.running.remove(&id) {
                 running.controller.abort();
+                self.bench.metrics.hide_event(id.as_str());
                 info!(event = %id, "the event is gone");
             }
         }
@@ -286,6 +311,7 @@ impl Catalog {
             return Arc::clone(&running.ledger);
         }
         let bench = &self.bench;
+        bench.metrics.show_event(settings.id.as_str());
         let ledger = Ledger::open(
             settings.clone(),
             &bench.store,

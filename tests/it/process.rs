@@ -1,0 +1,32 @@
+//! What a gateway's log says, of a process of its own.
+
+use crate::support::{Process, nobody};
+
+#[tokio::test]
+async fn an_origin_that_fails_is_told_of_once_and_not_with_each_request() {
+    let gateway = Process::at(nobody(), nobody(), "").await;
+    for _ in 0..40 {
+        assert_eq!(gateway.open("/").await, 502);
+    }
+    let told = gateway.said("the origin did not answer");
+    // One in ten seconds, however slow the machine is.
+    assert!((1..5).contains(&told.len()), "{told:?}");
+    assert_eq!(told[0]["level"], "WARN");
+    assert_eq!(told[0]["fields"]["kind"], "connect");
+    assert_eq!(told[0]["fields"]["passed_over"], 0);
+}
+
+#[tokio::test]
+async fn a_second_process_at_the_public_address_is_told_of() {
+    const SHARED: &str = "another process listens at this address too";
+    let (door, origin) = (nobody(), nobody());
+    let first = Process::at(door, origin, "").await;
+    assert_eq!(first.open("/").await, 502);
+    let second = Process::at(door, origin, "").await;
+    assert_eq!(second.said(SHARED).len(), 1);
+    assert_eq!(second.said(SHARED)[0]["level"], "WARN");
+    assert!(first.said(SHARED).is_empty());
+    drop((first, second));
+    let alone = Process::at(door, origin, "").await;
+    assert!(alone.said(SHARED).is_empty(), "nobody listens any more");
+}
