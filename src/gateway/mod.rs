@@ -396,7 +396,7 @@ impl Gateway {
         self.reception.join(ledger, &who, address).await
     }
 
-    fn count(&self, site: &Rc<Arc<Site>>, done: Done, status: StatusCode, took_ms: u64) {
+    fn count(&self, site: &Here, done: Done, status: StatusCode, took_ms: u64) {
         #[expect(clippy::cast_precision_loss, reason = "a request's milliseconds")]
         self.counts.duration.record(took_ms as f64 / 1000.0);
         let key = (done.event, done.decision, status.as_u16());
