@@ -26,6 +26,7 @@ use crate::room::{
     settings::RawEvent,
     units,
 };
+use crate::store::redis::Address;
 
 /// Shortest admin token and API key, in bytes.
 const TOKEN_MIN: usize = 16;
@@ -357,27 +358,9 @@ fn store_url(written: Secret, faults: &mut Faults) -> StoreUrl {
     if text == "memory:" {
         return StoreUrl::Memory;
     }
-    let scheme = text.split(':').next().unwrap_or_default();
-    let remedy = match scheme {
-        "redis-sentinel" | "redis-cluster" => {
-            "not in this version: write \"memory:\", redis:// or rediss://"
-        }
-        "redis" | "rediss" => {
-            let sound = url::Url::parse(text).is_ok_and(|url| {
-                let database = url.path().trim_start_matches('/');
-                url.host_str().is_some_and(|host| !host.is_empty())
-                    && (database.is_empty() || database.parse::<u16>().is_ok())
-                    && url.query().is_none()
-                    && url.fragment().is_none()
-            });
-            if sound {
-                return StoreUrl::Redis(written);
-            }
-            "write redis://user:password@host:port/database; all but the host may be missing"
-        }
-        _ => "write \"memory:\", redis://host:port or rediss://host:port",
-    };
-    faults.add("store.url", "", remedy);
+    if let Err(remedy) = Address::parse(text) {
+        faults.add("store.url", "", remedy);
+    }
     // Taken as shared, so that what a shared store needs is asked for once only.
     StoreUrl::Redis(written)
 }

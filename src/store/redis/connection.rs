@@ -1,16 +1,20 @@
-//! The connection to the server: one, multiplexed, made when it is first
-//! needed and made anew when it breaks or falls silent.
+//! The connection to the store: one, multiplexed, made when it is first
+//! needed and made anew when it breaks or falls silent. Behind sentinels each
+//! attempt asks them who the primary is, so that a failover is followed.
 //!
 //! While the server is away, calls fail at once instead of waiting for it; the
 //! pause between attempts grows to one second.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::SentinelClient;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, ScriptInvocation, ServerErrorKind,
-    Value,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult,
+    ScriptInvocation, ServerErrorKind, Value,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -18,7 +22,10 @@ use tokio::time::Instant;
 use crate::store::StoreError;
 
 /// The longest wait for a connection.
-const CONNECT: Duration = Duration::from_secs(1);
+pub(super) const CONNECT: Duration = Duration::from_secs(1);
+
+/// The longest that finding the primary, or the nodes of a cluster, may take.
+const FIND: Duration = Duration::from_secs(5);
 
 /// The first pause after a failed attempt; it doubles.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -30,11 +37,29 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// a path that swallows packets reports no error for a quarter of an hour.
 const UNANSWERED_MAX: u32 = 3;
 
-type Attempt = watch::Receiver<Option<Result<MultiplexedConnection, StoreError>>>;
+type Attempt = watch::Receiver<Option<Result<Link, StoreError>>>;
+
+/// How connections are opened.
+#[derive(Clone)]
+pub(super) enum Way {
+    /// To the one server.
+    Single(Client),
+    /// To the server that the sentinels name as the primary, asked anew each time.
+    Sentinel(Arc<tokio::sync::Mutex<SentinelClient>>),
+    /// To the nodes of a cluster, which it finds and follows by itself.
+    Cluster(ClusterClient),
+}
+
+/// A connection, whatever leads there. Clones share it.
+#[derive(Clone)]
+pub(super) enum Link {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
 
 /// The connection and its fate.
 pub(super) struct Connection {
-    client: Client,
+    way: Way,
     timeout: Duration,
     state: Mutex<State>,
 }
@@ -51,9 +76,9 @@ struct State {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client, timeout: Duration) -> Self {
+    pub(super) fn new(way: Way, timeout: Duration) -> Self {
         Self {
-            client,
+            way,
             timeout,
             state: Mutex::default(),
         }
@@ -73,7 +98,7 @@ impl Connection {
 
     async fn exchange(
         &self,
-        ask: impl AsyncFnOnce(MultiplexedConnection) -> Result<Value, RedisError>,
+        ask: impl AsyncFnOnce(Link) -> Result<Value, RedisError>,
     ) -> Result<Value, StoreError> {
         let (number, attempt) = self.attempt()?;
         let exchange = async {
@@ -109,16 +134,13 @@ impl Connection {
             return Err(why.clone());
         }
         let (told, attempt) = watch::channel(None);
-        let client = self.client.clone();
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(CONNECT.max(self.timeout)));
+        let way = self.way.clone();
+        let answer = CONNECT.max(self.timeout);
         // On its own, so that it goes on when the call that began it gives up.
         tokio::spawn(async move {
-            let connection = client
-                .get_multiplexed_async_connection_with_config(&config)
-                .await;
-            let _ = told.send(Some(connection.map_err(|error| store_error(&error))));
+            let link = tokio::time::timeout(FIND, way.open(answer)).await;
+            let link = link.unwrap_or_else(|_| Err((ErrorKind::Io, "nobody answers").into()));
+            let _ = told.send(Some(link.map_err(|error| store_error(&error))));
         });
         state.number += 1;
         state.attempt = Some(attempt.clone());
@@ -189,7 +211,56 @@ impl State {
     }
 }
 
-async fn connected(mut attempt: Attempt) -> Result<MultiplexedConnection, StoreError> {
+impl Way {
+    /// Opens a connection on which no answer takes longer than `answer`.
+    async fn open(&self, answer: Duration) -> RedisResult<Link> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(Some(answer));
+        match self {
+            Self::Single(client) => {
+                let connection = client.get_multiplexed_async_connection_with_config(&config);
+                connection.await.map(Link::One)
+            }
+            Self::Sentinel(sentinels) => {
+                let mut sentinels = sentinels.lock().await;
+                let connection = sentinels.get_async_connection_with_config(&config);
+                connection.await.map(Link::One)
+            }
+            Self::Cluster(client) => client.get_async_connection().await.map(Link::Cluster),
+        }
+    }
+}
+
+impl ConnectionLike for Link {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::One(connection) => connection.req_packed_command(command),
+            Self::Cluster(connection) => connection.req_packed_command(command),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::One(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::One(connection) => connection.get_db(),
+            Self::Cluster(connection) => connection.get_db(),
+        }
+    }
+}
+
+async fn connected(mut attempt: Attempt) -> Result<Link, StoreError> {
     let gone = || StoreError::Unavailable("the attempt to connect was abandoned".to_owned());
     let connection = attempt
         .wait_for(Option::is_some)

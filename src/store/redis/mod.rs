@@ -2,9 +2,10 @@
 //!
 //! The scripts (`lua/`) do what the embedded store does, in the same order;
 //! here their keys are declared, their arguments spelt and their replies read.
-//! A single server for now: everything of an event stands under one hash tag,
-//! so that a cluster or a sentinel changes the connection and nothing else.
+//! One server, sentinels or a cluster: everything of an event stands under one
+//! hash tag, so that only the connection (`address`, `connection`) differs.
 
+mod address;
 mod check;
 mod connection;
 mod control;
@@ -21,14 +22,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redis::{Client, IntoConnectionInfo, Script, TlsCertificates};
+use redis::{Script, TlsCertificates};
 
 use super::{Answer, Reply, StoreError};
 use crate::room::event::EventId;
-use connection::Connection;
+use connection::{Connection, Way};
 use reply::{Fields, Outcome};
 use scripts::{Call, Scripts};
 
+pub use address::Address;
 pub use check::Checked;
 #[doc(hidden)]
 pub use scripts::TimeSource;
@@ -36,7 +38,7 @@ pub use scripts::TimeSource;
 /// Where the shared store is and how it is spoken to.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
-    /// `redis://[user[:password]@]host[:port][/database]`, or `rediss://` for TLS.
+    /// One server, sentinels or a cluster, as [`Address::parse`] reads it.
     pub url: String,
     /// What every key begins with: 1 to 64 of letters, digits and `_.:-`.
     pub prefix: String,
@@ -94,7 +96,7 @@ impl RedisStore {
         Ok(Self {
             inner: Arc::new(Inner {
                 prefix: prefix.clone(),
-                connection: Connection::new(client(settings)?, settings.timeout),
+                connection: Connection::new(way(settings)?, settings.timeout),
                 scripts: Scripts::new(prefix, time),
                 issued: Mutex::default(),
             }),
@@ -139,27 +141,20 @@ impl RedisStore {
     }
 }
 
-fn client(settings: &RedisSettings) -> Result<Client, StoreError> {
+/// How connections to the store are opened.
+fn way(settings: &RedisSettings) -> Result<Way, StoreError> {
     let wrong = |what: &dyn std::fmt::Display| StoreError::Refused(format!("store.url: {what}"));
-    for scheme in ["redis-sentinel", "redis-cluster"] {
-        if settings.url.starts_with(scheme) {
-            return Err(wrong(&format!(
-                "{scheme}:// is not spoken yet; name one server with redis:// or rediss://"
-            )));
-        }
-    }
-    let address = settings.url.as_str().into_connection_info();
-    let address = address.map_err(|error| wrong(&error))?;
+    let address = Address::parse(&settings.url).map_err(|remedy| wrong(&remedy))?;
     let Some(file) = &settings.ca_file else {
-        return Client::open(address).map_err(|error| wrong(&error));
+        return address.way(None).map_err(|error| wrong(&error));
     };
-    let certificates = std::fs::read(file).map_err(|error| {
+    let bad = |error: &dyn std::fmt::Display| {
         StoreError::Refused(format!("store.ca_file {}: {error}", file.display()))
-    })?;
-    let tls = TlsCertificates {
+    };
+    let certificates = std::fs::read(file).map_err(|error| bad(&error))?;
+    let certificates = TlsCertificates {
         client_tls: None,
         root_cert: Some(certificates),
     };
-    Client::build_with_tls(address, tls)
-        .map_err(|error| StoreError::Refused(format!("store.ca_file {}: {error}", file.display())))
+    address.way(Some(certificates)).map_err(|error| bad(&error))
 }
