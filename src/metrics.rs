@@ -60,9 +60,9 @@ names! {
     EVENT_THRESHOLD = "event_threshold", Kind::Gauge, None, "A signal's threshold. Shared by all gateways: use max by (event, signal).";
     EVENT_PACE = "event_pace", Kind::Gauge, None, "Calls a second while the pace is in force, else +Inf. Shared by all gateways: use max by (event).";
     EVENT_ESTIMATE_SECONDS = "event_estimate_seconds", Kind::Gauge, Some(Unit::Seconds), "How long somebody who came now would wait; NaN when unknown. Shared by all gateways: use max by (event).";
-    HTTP_REQUESTS = "http_requests_total", Kind::Counter, None, "Requests answered, by event, decision and status code.";
+    HTTP_REQUESTS = "http_requests_total", Kind::Counter, None, "Requests answered, by event, decision and status code; of calls under /__sumun/ the decision is `api`.";
     HTTP_REQUEST_SECONDS = "http_request_duration_seconds", Kind::Histogram(REQUEST_SECONDS), Some(Unit::Seconds), "From the request's head to the answer's head.";
-    HTTP_IN_FLIGHT = "http_requests_in_flight", Kind::Gauge, None, "Requests being answered.";
+    HTTP_IN_FLIGHT = "http_requests_in_flight", Kind::Gauge, None, "Requests being answered, polls not among them.";
     ORIGIN_FIRST_BYTE_SECONDS = "origin_first_byte_seconds", Kind::Histogram(REQUEST_SECONDS), Some(Unit::Seconds), "From sending a request to the origin to the head of its answer.";
     ORIGIN_FAILURES = "origin_failures_total", Kind::Counter, None, "Requests that the origin did not answer, by kind.";
     REFUSALS = "refusals_total", Kind::Counter, None, "Requests refused before a decision, by reason.";

@@ -5,6 +5,7 @@
 //! or by a page of our own (DESIGN §5).
 
 mod asker;
+mod log;
 mod own;
 mod through;
 
@@ -17,6 +18,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use metrics::{Counter, Gauge, Histogram};
+
+pub use log::LogLine;
 
 use crate::ledger::{InUse, Ledger};
 use crate::load::InFlight;
@@ -196,7 +199,8 @@ impl Gateway {
         self.counts.in_flight.increment(1.0);
         let counted = Counted(self.counts.in_flight.clone());
         let site = self.site();
-        let line = self.manner.access_log.then(|| LogLine::of(&request));
+        let line =
+            (self.manner.access_log).then(|| LogLine::new(request.method(), request.uri().path()));
         let visitor = self
             .manner
             .trusted
@@ -224,7 +228,8 @@ impl Gateway {
         let took = self.reception.clock.monotonic_ms().saturating_sub(began);
         self.count(&site, done, answer.status(), took);
         if let Some(line) = line {
-            line.write(&site, done, answer.status(), took);
+            let event = event_name(&site, done);
+            line.write(&event, done.decision, answer.status(), took);
         }
         answer
     }
@@ -454,34 +459,6 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
 
 fn body(text: impl Into<Bytes>) -> Body<Visit> {
     Body::Full(text.into())
-}
-
-/// One request's line in the access log: never a query, a cookie or a token.
-struct LogLine {
-    method: http::Method,
-    path: String,
-}
-
-impl LogLine {
-    fn of<B>(request: &Request<B>) -> Self {
-        const PATH_MAX: usize = 512;
-        Self {
-            method: request.method().clone(),
-            path: request.uri().path().chars().take(PATH_MAX).collect(),
-        }
-    }
-
-    fn write(&self, site: &Site, done: Done, status: StatusCode, took_ms: u64) {
-        tracing::info!(
-            target: "access",
-            method = %self.method,
-            path = self.path,
-            status = status.as_u16(),
-            event = event_name(site, done),
-            decision = done.decision,
-            ms = took_ms,
-        );
-    }
 }
 
 /// What a kind of client gets as an answer that is not a page.

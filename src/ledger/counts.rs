@@ -1,5 +1,8 @@
 //! What is counted of an event in the request path: handles fetched once.
 
+use std::sync::OnceLock;
+
+use http::StatusCode;
 use metrics::{Counter, Histogram};
 
 use crate::metrics::{self as names, Metrics};
@@ -22,6 +25,8 @@ pub struct Counts {
     pub estimate_error: Histogram,
     /// Polls, by what came of them.
     pub polls: Polls,
+    /// Calls of the API that name this event, by status code.
+    pub api: Codes,
 }
 
 /// What came of polls.
@@ -38,6 +43,43 @@ pub struct Polls {
     pub nothing: Counter,
 }
 
+/// The status codes that the public door of the API answers with, the most
+/// frequent first.
+const CODES: [StatusCode; 14] = [
+    StatusCode::OK,
+    StatusCode::NO_CONTENT,
+    StatusCode::GONE,
+    StatusCode::UNAUTHORIZED,
+    StatusCode::SERVICE_UNAVAILABLE,
+    StatusCode::SEE_OTHER,
+    StatusCode::TOO_MANY_REQUESTS,
+    StatusCode::BAD_REQUEST,
+    StatusCode::FORBIDDEN,
+    StatusCode::NOT_FOUND,
+    StatusCode::METHOD_NOT_ALLOWED,
+    StatusCode::CONFLICT,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::INTERNAL_SERVER_ERROR,
+];
+
+/// A counter for each status code, made with the first answer of its kind.
+#[derive(Default)]
+pub struct Codes {
+    known: [OnceLock<Counter>; CODES.len()],
+    other: OnceLock<Counter>,
+}
+
+impl Codes {
+    /// Counts an answer; `make` makes the counter of a label.
+    pub fn count(&self, status: StatusCode, make: impl FnOnce(&str) -> Counter) {
+        let mut known = CODES.iter().zip(&self.known);
+        let counter =
+            known.find_map(|(code, counter)| (*code == status).then_some((counter, code.as_str())));
+        let (counter, label) = counter.unwrap_or((&self.other, "other"));
+        counter.get_or_init(|| make(label)).increment(1);
+    }
+}
+
 impl Counts {
     pub(super) fn new(metrics: &Metrics, event: &str) -> Self {
         let of = [("event", event)];
@@ -50,6 +92,7 @@ impl Counts {
         let polled =
             |result| metrics.counter(&names::POLLS, &[("event", event), ("result", result)]);
         Self {
+            api: Codes::default(),
             polls: Polls {
                 wait: polled("wait"),
                 enter: polled("enter"),

@@ -21,7 +21,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use http::HeaderValue;
 use tokio::sync::Notify;
 
-pub use counts::{Counts, Polls};
+pub use counts::{Codes, Counts, Polls};
 pub use sessions::{InUse, Sessions, Stay};
 pub use tickets::Heard;
 pub use view::View;

@@ -46,6 +46,13 @@ pub struct TokenMemory {
 }
 
 impl TokenMemory {
+    /// What a text is, if it is remembered.
+    #[must_use]
+    pub fn remembered(&self, text: &str) -> Option<Rc<Known>> {
+        let recent = self.recent.borrow().get(text).cloned();
+        recent.or_else(|| self.older.borrow().get(text).cloned())
+    }
+
     /// What a text is, from memory or by checking it.
     pub fn know(&self, text: &str, keyring: &Keyring) -> Rc<Known> {
         if let Some(known) = self.recent.borrow().get(text) {

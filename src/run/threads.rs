@@ -99,8 +99,9 @@ impl DataThread {
             Arc::clone(&self.manner),
             Origin::new(self.origin),
         ));
-        let door = Rc::new(PublicDoor::new(self.reception, &self.api));
         let manner = self.manner;
+        let door = PublicDoor::new(self.reception, &self.api).logging(manner.access_log);
+        let door = Rc::new(door);
         let service = move |request: http::Request<hyper::body::Incoming>,
                             info: server::ConnectionInfo| {
             let (gateway, door, manner) =

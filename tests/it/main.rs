@@ -13,6 +13,7 @@ mod support;
 
 mod clients;
 mod cookies;
+mod counted;
 mod deleted;
 mod download;
 mod elsewhere;

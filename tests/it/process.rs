@@ -1,6 +1,8 @@
 //! What a gateway's log says, of a process of its own.
 
-use crate::support::{Process, nobody};
+use serde_json::json;
+
+use crate::support::{Ask, Process, nobody, until};
 
 #[tokio::test]
 async fn an_origin_that_fails_is_told_of_once_and_not_with_each_request() {
@@ -29,4 +31,25 @@ async fn a_second_process_at_the_public_address_is_told_of() {
     drop((first, second));
     let alone = Process::at(door, origin, "").await;
     assert!(alone.said(SHARED).is_empty(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn calls_of_the_api_have_a_line_in_the_access_log_without_query_and_token() {
+    let gateway = Process::at(nobody(), nobody(), "").await;
+    let poll = Ask::fetch("/__sumun/v1/status?eventId=main&ticket=not-a-ticket");
+    assert_eq!(gateway.send(poll).await, 401);
+    let lines = until("the line", async || {
+        let mut lines = gateway.access();
+        // The wait for the start has lines of its own.
+        lines.retain(|line| line["fields"]["path"] == "/__sumun/v1/status");
+        (!lines.is_empty()).then_some(lines)
+    })
+    .await;
+    let fields = &lines[0]["fields"];
+    let told = ["method", "status", "event", "decision"].map(|name| fields[name].clone());
+    assert_eq!(
+        told,
+        [json!("GET"), json!(401), json!("main"), json!("api")]
+    );
+    assert!(!lines[0].to_string().contains("not-a-ticket"), "{lines:?}");
 }

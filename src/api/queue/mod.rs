@@ -3,6 +3,7 @@
 //! single-page apps ask here for places, passes and their end.
 
 mod caller;
+mod counts;
 mod inside;
 mod place;
 mod said;
@@ -23,12 +24,15 @@ use crate::reception::{Reception, TokenMemory};
 use crate::room::event::EventId;
 use crate::visitor::address::Visitor;
 use caller::Caller;
+use counts::Counts;
 
 /// One data thread's public door of the API.
 pub struct PublicDoor {
     reception: Arc<Reception>,
     settings: Arc<config::Api>,
     tokens: TokenMemory,
+    counts: Counts,
+    access_log: bool,
 }
 
 /// The longest id of the customer's own, in characters.
@@ -98,10 +102,18 @@ impl PublicDoor {
     #[must_use]
     pub fn new(reception: Arc<Reception>, settings: &config::Api) -> Self {
         Self {
+            counts: Counts::new(&reception.metrics),
             reception,
             settings: Arc::new(settings.clone()),
             tokens: TokenMemory::default(),
+            access_log: false,
         }
+    }
+
+    /// The same, with a line in the access log for each call, or without.
+    #[must_use]
+    pub fn logging(self, access_log: bool) -> Self {
+        Self { access_log, ..self }
     }
 
     /// Answers one request for a path under `/__sumun/`.
@@ -110,12 +122,16 @@ impl PublicDoor {
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let began = self.reception.clock.monotonic_ms();
         let (head, body) = request.into_parts();
         let mut caller = Caller::new(head, visitor, &self.settings.cors_origins);
-        if Call::at(caller.uri.path()) == Some(Call::Wait) {
+        let call = Call::at(caller.uri.path());
+        let _counted = self.counts.begin(call);
+        if call == Some(Call::Wait) {
             caller = caller.on_a_visit();
         }
-        let mut answer = match self.route(&caller, body).await {
+        let mut fields = Fields::default();
+        let mut answer = match self.route(call, &caller, body, &mut fields).await {
             Ok(answer) => answer,
             Err(problem) => {
                 let mut answer = problem.answer();
@@ -124,15 +140,23 @@ impl PublicDoor {
             }
         };
         caller.allow_origin(answer.headers_mut());
+        let took = self.reception.clock.monotonic_ms().saturating_sub(began);
+        self.count(&caller, &fields, answer.status(), took);
         answer
     }
 
-    async fn route<B>(&self, caller: &Caller, body: B) -> Result<Response<Bytes>, Problem>
+    async fn route<B>(
+        &self,
+        call: Option<Call>,
+        caller: &Caller,
+        body: B,
+        fields: &mut Fields,
+    ) -> Result<Response<Bytes>, Problem>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let call = Call::at(caller.uri.path()).ok_or_else(|| {
+        let call = call.ok_or_else(|| {
             Problem::new(
                 StatusCode::NOT_FOUND,
                 "path",
@@ -157,12 +181,12 @@ impl PublicDoor {
             );
             return Err(problem.header(header::ALLOW, allow));
         }
-        let fields = if caller.method == Method::POST {
+        *fields = if caller.method == Method::POST {
             Fields::read(body, call.fields()).await?
         } else {
             Fields::query(caller.uri.query(), call.fields())?
         };
-        self.serve(call, caller, &fields).await
+        self.serve(call, caller, fields).await
     }
 
     async fn serve(

@@ -51,13 +51,18 @@ impl Process {
         process
     }
 
-    /// The lines of the log so far, without the access log.
-    pub(crate) fn log(&self) -> Vec<Value> {
+    /// The lines of the log so far.
+    fn log(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.folder.path().join("log")).unwrap();
         let lines = text.lines().filter_map(|l| serde_json::from_str(l).ok());
+        lines.collect()
+    }
+
+    /// The lines of the access log.
+    pub(crate) fn access(&self) -> Vec<Value> {
+        let mut lines = self.log();
+        lines.retain(|line| line["target"] == "access");
         lines
-            .filter(|line: &Value| line["target"] != "access")
-            .collect()
     }
 
     /// The lines of the log that say this.
@@ -69,7 +74,12 @@ impl Process {
 
     /// Somebody opens a page.
     pub(crate) async fn open(&self, path: &str) -> u16 {
-        Visitor::at(self.door).send(Ask::page(path)).await.status
+        self.send(Ask::page(path)).await
+    }
+
+    /// Somebody asks; the status of the answer.
+    pub(crate) async fn send(&self, ask: Ask) -> u16 {
+        Visitor::at(self.door).send(ask).await.status
     }
 }
 
