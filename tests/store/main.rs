@@ -14,6 +14,7 @@
 mod differential;
 mod door;
 mod generator;
+mod replicas;
 mod scenarios;
 mod server;
 mod servers;

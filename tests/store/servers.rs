@@ -149,14 +149,6 @@ async fn a_prefix_or_an_address_that_cannot_be_is_refused_at_once() {
         fault.contains("store.url") && !fault.contains("pw"),
         "{fault}"
     );
-    let fault = RedisStore::connect(&settings("redis-cluster://a".to_owned(), "sumun"));
-    assert!(
-        fault
-            .err()
-            .unwrap()
-            .to_string()
-            .contains("redis-cluster:// is not spoken yet")
-    );
     let mut missing = settings("rediss://127.0.0.1".to_owned(), "sumun");
     missing.ca_file = Some("/nowhere/ca.pem".into());
     let fault = RedisStore::connect(&missing).err().unwrap().to_string();

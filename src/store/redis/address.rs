@@ -155,9 +155,11 @@ impl Address {
                     Some(certificates) => Client::build_with_tls(node, certificates),
                     None => Client::open(node),
                 };
-                client.map(Way::Single)
+                client.map(Box::new).map(Way::Single)
             }
-            Form::Socket(info) => Client::open(info.as_ref().clone()).map(Way::Single),
+            Form::Socket(info) => Client::open(info.as_ref().clone())
+                .map(Box::new)
+                .map(Way::Single),
             Form::Sentinel { service, login } => {
                 let sentinels = self.sentinels(service, login, certificates)?;
                 Ok(Way::Sentinel(Arc::new(tokio::sync::Mutex::new(sentinels))))
@@ -172,7 +174,7 @@ impl Address {
                 if let Some(certificates) = certificates {
                     builder = builder.certs(certificates);
                 }
-                builder.build().map(Way::Cluster)
+                builder.build().map(Box::new).map(Way::Cluster)
             }
         }
     }

@@ -43,11 +43,11 @@ type Attempt = watch::Receiver<Option<Result<Link, StoreError>>>;
 #[derive(Clone)]
 pub(super) enum Way {
     /// To the one server.
-    Single(Client),
+    Single(Box<Client>),
     /// To the server that the sentinels name as the primary, asked anew each time.
     Sentinel(Arc<tokio::sync::Mutex<SentinelClient>>),
     /// To the nodes of a cluster, which it finds and follows by itself.
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
 }
 
 /// A connection, whatever leads there. Clones share it.
