@@ -221,6 +221,13 @@ async fn a_wrong_password_of_the_sentinels_or_the_servers_is_refused_without_bei
     }
 }
 
+/// An order to the servers' own tool.
+fn tell(order: &[&str]) {
+    let done = Command::new("redis-cli").args(order).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{order:?}: {said}");
+}
+
 /// A cluster of three primaries.
 struct Cluster {
     servers: Vec<(Server, u16)>,
@@ -248,7 +255,7 @@ impl Cluster {
         let mut order = vec!["--cluster", "create"];
         order.extend(nodes.iter().map(String::as_str));
         order.push("--cluster-yes");
-        cluster.order(&order);
+        tell(&order);
         until("every node knows every slot", async || {
             let mut known = 0;
             for (server, _) in &cluster.servers {
@@ -276,12 +283,6 @@ impl Cluster {
     fn url(&self) -> String {
         let nodes: Vec<String> = self.nodes().collect();
         format!("redis-cluster://{}", nodes.join(","))
-    }
-
-    fn order(&self, order: &[&str]) {
-        let done = Command::new("redis-cli").args(order).output().unwrap();
-        let said = String::from_utf8_lossy(&done.stdout);
-        assert!(done.status.success(), "{order:?}: {said}");
     }
 
     async fn id(&self, at: usize) -> String {
