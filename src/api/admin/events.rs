@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{FromRequestParts, Path, RawQuery, State};
+use axum::extract::{FromRequest, FromRequestParts, Path, RawQuery, Request, State};
 use axum::response::Response;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -43,6 +43,30 @@ where
             .await
             .map_err(|_| Problem::no_event())?;
         Ok(Self(named))
+    }
+}
+
+/// A change of the event that the path names: which versions it may meet, and
+/// what it says.
+pub(super) struct Change {
+    id: EventId,
+    versions: Versions,
+    body: Map<String, Value>,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Change {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let Named(event) = Named::<String>::from_request_parts(&mut parts, state).await?;
+        let versions = Versions::read(&parts.headers)?;
+        let body = object(body).await?;
+        Ok(Self {
+            id: event_id(&event)?,
+            versions,
+            body,
+        })
     }
 }
 
@@ -103,13 +127,8 @@ pub(super) async fn create(State(door): State<Arc<Door>>, body: Body) -> Result<
 
 pub(super) async fn replace(
     State(door): State<Arc<Door>>,
-    Named(event): Named<String>,
-    headers: HeaderMap,
-    body: Body,
+    Change { id, versions, body }: Change,
 ) -> Result<Response, Problem> {
-    let versions = Versions::read(&headers)?;
-    let body = object(body).await?;
-    let id = event_id(&event)?;
     change(&door, &id, &versions, |_| {
         Words::whole(&body).overrides(&door, &id).map(Some)
     })
@@ -119,25 +138,15 @@ pub(super) async fn replace(
 
 pub(super) async fn patch(
     State(door): State<Arc<Door>>,
-    Named(event): Named<String>,
-    headers: HeaderMap,
-    body: Body,
+    Change { id, versions, body }: Change,
 ) -> Result<Response, Problem> {
-    let versions = Versions::read(&headers)?;
-    let body = object(body).await?;
-    let id = event_id(&event)?;
     patched(&door, &id, &versions, &body).await
 }
 
 pub(super) async fn limit(
     State(door): State<Arc<Door>>,
-    Named(event): Named<String>,
-    headers: HeaderMap,
-    body: Body,
+    Change { id, versions, body }: Change,
 ) -> Result<Response, Problem> {
-    let versions = Versions::read(&headers)?;
-    let body = object(body).await?;
-    let id = event_id(&event)?;
     if let Some(other) = body.keys().find(|name| *name != "limitCnt") {
         return Err(Problem::input(
             short(other),
