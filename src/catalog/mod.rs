@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::controller::{Bench, Controller};
 use crate::ledger::{Ledger, Ledgers};
 use crate::reception::{Reception, Site};
+use crate::room::decision::OnFailure;
 use crate::room::event::{EventId, EventSettings};
 use crate::room::faults::Faults;
 use crate::room::routes::Routes;
@@ -45,6 +46,8 @@ pub struct Base {
     pub events: Vec<EventSettings>,
     /// Hosts that pass without any event.
     pub pass_hosts: Vec<String>,
+    /// What happens while the store is away.
+    pub on_failure: OnFailure,
 }
 
 /// Where an event comes from.
@@ -319,6 +322,8 @@ impl Catalog {
             self.clock.clone(),
             &bench.metrics,
         );
+        // A ledger that was just opened has not been told yet.
+        let _told = ledger.on_failure.set(state.base.on_failure);
         let controller = Controller::new(Arc::clone(bench), Arc::clone(&ledger));
         let running = Running {
             ledger: Arc::clone(&ledger),

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+pub use crate::room::decision::OnFailure;
 pub use crate::room::faults::{Fault, Faults};
 use crate::room::{
     event::{EventSettings, MASK, Secret},
@@ -233,19 +234,6 @@ pub enum StoreUrl {
     Memory,
     /// A Redis or Valkey server; the URL may hold a password.
     Redis(Secret),
-}
-
-/// What happens while the store is away (DESIGN §6.7).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnFailure {
-    /// Those inside stay, newcomers wait.
-    #[default]
-    Hold,
-    /// As hold, and each gateway admits within its share.
-    Local,
-    /// Newcomers walk in.
-    Open,
 }
 
 /// `[signing]`.

@@ -323,14 +323,9 @@ fn api(raw: RawApi, faults: &mut Faults) -> Api {
 
 fn store(raw: RawStore, faults: &mut Faults) -> Store {
     let on_failure = raw.on_failure.unwrap_or_default();
-    if on_failure != OnFailure::Hold {
-        let remedy = "not in this version: write \"hold\"";
-        let word = if on_failure == OnFailure::Open {
-            "open"
-        } else {
-            "local"
-        };
-        faults.text("store.on_failure", word, remedy);
+    if on_failure == OnFailure::Local {
+        let remedy = "not in this version: write \"hold\" or \"open\"";
+        faults.text("store.on_failure", "local", remedy);
     }
     let prefix = raw.prefix.unwrap_or_else(|| "sumun".to_owned());
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.:".contains(&b);

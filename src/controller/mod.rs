@@ -19,9 +19,10 @@ use crate::ledger::{Ledger, View};
 use crate::metrics::{self as names, Metrics};
 use crate::room::admission::{self, Measured, Plan};
 use crate::room::census::Census;
+use crate::room::decision::OnFailure;
 use crate::room::estimate::History;
 use crate::room::gate::{self, Load, Next, Signal};
-use crate::room::snapshot::{OFFER_MS, Report, Snapshot};
+use crate::room::snapshot::{GATEWAY_GONE_MS, OFFER_MS, Report, Snapshot};
 use crate::room::ticket::Number;
 use crate::store::{Answer, Ask, Fence, Reply, Shadow, Step, Stepped, Store, StoreError};
 
@@ -69,6 +70,8 @@ pub struct Controller {
     refreshed: usize,
     beaten_ms: u64,
     failing: bool,
+    /// When the store was last seen to be back, on this gateway's own clock.
+    back_ms: Option<u64>,
     files_differ: bool,
 }
 
@@ -87,6 +90,7 @@ impl Controller {
             refreshed: 0,
             beaten_ms: 0,
             failing: false,
+            back_ms: None,
             files_differ: false,
         }
     }
@@ -141,6 +145,7 @@ impl Controller {
     fn recovered(&mut self) {
         if self.failing {
             info!(event = %self.ledger.id, "the store answers again");
+            self.back_ms = Some(self.ledger.monotonic_ms());
         }
         self.failing = false;
         self.gauges.store_up.set(1.0);
@@ -148,7 +153,11 @@ impl Controller {
 
     fn failed(&mut self, fault: &StoreError) {
         if !self.failing {
-            error!(event = %self.ledger.id, %fault, "the store is away; visitors keep their places, nobody new is admitted");
+            let what = match self.ledger.on_failure.get() {
+                Some(OnFailure::Open) => "whoever wants in walks in, the limit is not enforced",
+                _ => "visitors keep their places, nobody new is admitted",
+            };
+            error!(event = %self.ledger.id, %fault, "the store is away; {what}");
         }
         self.failing = true;
         self.gauges.store_up.set(0.0);
@@ -418,7 +427,25 @@ impl Controller {
             self.ledger.sessions.sweep(self.ledger.now(), idle);
             self.beat().await;
         }
+        self.tell_let_in().await;
         self.touch().await;
+    }
+
+    /// Tells of those let in by order while the store was away. Before they
+    /// are touched: a session that the store does not know it takes for ended.
+    async fn tell_let_in(&self) {
+        let visitors = self.ledger.sessions.take_let_in();
+        if visitors.is_empty() {
+            return;
+        }
+        let told = self.bench.store.let_in(&self.ledger.id, &visitors).await;
+        if matches!(told, Ok(Reply::Done(_))) {
+            info!(event = %self.ledger.id, visitors = visitors.len(), "whom the gateway let in without the store counts now");
+            return;
+        }
+        for visitor in visitors {
+            self.ledger.sessions.note_let_in(visitor);
+        }
     }
 
     /// Whether the last look published was in a recovery.
@@ -453,10 +480,20 @@ impl Controller {
             for ((stay, _), expires) in part.iter().zip(extended) {
                 match expires {
                     Some(expires) => stay.acknowledge(expires, now, idle),
+                    None if self.may_be_told_of() => self.ledger.sessions.hear(stay, now),
                     None => stay.end(now),
                 }
             }
         }
+    }
+
+    /// Whether a session that the store does not know may be one that another
+    /// gateway let in without the store and is about to tell of.
+    fn may_be_told_of(&self) -> bool {
+        let lately = self
+            .back_ms
+            .is_some_and(|back| self.ledger.monotonic_ms() < back.saturating_add(GATEWAY_GONE_MS));
+        lately && self.ledger.on_failure.get() == Some(&OnFailure::Open)
     }
 }
 

@@ -13,8 +13,8 @@ mod tickets;
 mod view;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -29,7 +29,7 @@ pub use view::View;
 use crate::clock::Clock;
 use crate::load::Meter;
 use crate::metrics::Metrics;
-use crate::room::decision::Standing;
+use crate::room::decision::{OnFailure, Standing};
 use crate::room::event::{EventId, EventSettings, Mode};
 use crate::room::gate::Gate;
 use crate::room::snapshot::Rules;
@@ -60,6 +60,8 @@ pub struct Ledger {
     pub desk: Desk,
     /// What is counted of it.
     pub counts: Counts,
+    /// What happens while the store is away; until it is said, places are held.
+    pub on_failure: OnceLock<OnFailure>,
     /// Rung when a valid token is older than all that the store knows.
     pub doubt: Notify,
     clock: Clock,
@@ -92,6 +94,7 @@ impl Ledger {
             load: Arc::default(),
             sessions: Sessions::default(),
             heard: Heard::default(),
+            on_failure: OnceLock::new(),
             doubt: Notify::new(),
             clock,
             slot: slot_of(gateway),
@@ -157,6 +160,21 @@ impl Ledger {
             || thresholds.contains(&true)
     }
 
+    /// Whether the store did not answer when it was last asked.
+    #[must_use]
+    pub fn store_is_away(&self) -> bool {
+        !self.view.load().as_ref().is_some_and(|view| view.store_up)
+    }
+
+    /// Whether whoever wants in walks in, because the store is away and the
+    /// operator has ordered so for that time. Orders for the event go before.
+    #[must_use]
+    pub fn lets_all_in(&self) -> bool {
+        self.on_failure.get() == Some(&OnFailure::Open)
+            && matches!(self.settings.load().mode, Mode::Auto | Mode::Queue)
+            && self.store_is_away()
+    }
+
     /// How the event stands towards newcomers. An order of the operator's
     /// holds also while the store is away.
     #[must_use]
@@ -170,11 +188,16 @@ impl Ledger {
             (Mode::Auto, Some(view)) => (view.snapshot.meta.gate(), view.is_busy()),
             (Mode::Auto, None) => (Gate::Open, self.can_queue()),
         };
-        let unreachable = !view.as_ref().is_some_and(|view| view.store_up);
+        let (gate, busy) = if self.lets_all_in() {
+            (Gate::Open, false)
+        } else {
+            let held = self.store_is_away() && gate == Gate::Open && self.can_queue();
+            (gate, busy || held)
+        };
         Standing {
             mode: settings.mode,
             gate,
-            busy: busy || (unreachable && gate == Gate::Open && self.can_queue()),
+            busy,
             crawlers: settings.crawlers,
         }
     }

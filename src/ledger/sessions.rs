@@ -10,7 +10,7 @@ use http::HeaderValue;
 
 use crate::room::ticket::SessionKey;
 use crate::room::time::{Timestamp, millis};
-use crate::store::Touch;
+use crate::store::{LetIn, Touch};
 
 /// One session, as this gateway knows it. The hot path holds it by `Arc` and
 /// reads atomics.
@@ -145,6 +145,8 @@ pub struct Sessions {
     shards: [Mutex<HashMap<SessionKey, Arc<Stay>>>; SHARDS],
     due: Mutex<Vec<Arc<Stay>>>,
     ended: Mutex<HashMap<SessionKey, Timestamp>>,
+    /// Let in by order while the store was away, and not told to it yet.
+    let_in: Mutex<Vec<LetIn>>,
 }
 
 impl Default for Sessions {
@@ -153,6 +155,7 @@ impl Default for Sessions {
             shards: std::array::from_fn(|_| Mutex::default()),
             due: Mutex::default(),
             ended: Mutex::default(),
+            let_in: Mutex::default(),
         }
     }
 }
@@ -208,6 +211,18 @@ impl Sessions {
                 (stay, touch)
             })
             .collect()
+    }
+
+    /// Takes note of a visitor let in by order: the store is told when it is back.
+    pub fn note_let_in(&self, visitor: LetIn) {
+        lock(&self.let_in).push(visitor);
+    }
+
+    /// Those let in by order whom the store has not been told of; they count
+    /// as told from here on.
+    #[must_use]
+    pub fn take_let_in(&self) -> Vec<LetIn> {
+        std::mem::take(&mut *lock(&self.let_in))
     }
 
     /// Takes note of ended sessions.

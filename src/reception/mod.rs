@@ -34,7 +34,7 @@ use crate::room::event::Mode;
 use crate::room::routes::Routes;
 use crate::room::ticket::{Number, SessionKey};
 use crate::room::time::{Timestamp, millis};
-use crate::store::{Claim, Claimed, Entered, Entrant};
+use crate::store::{Claim, Claimed, Entered, Entrant, LetIn};
 use crate::token::{
     Keyring, Pass, SUCCESS_SECONDS, Success, TICKET_SECONDS, Ticket, Token, is_over,
 };
@@ -164,8 +164,17 @@ impl Reception {
         }
     }
 
-    /// The store is away (DESIGN §6.7, `hold`): the gateway numbers by itself.
+    /// The store is away (DESIGN §6.7): the gateway numbers by itself, or lets in.
     fn enter_without_store(&self, ledger: &Arc<Ledger>, who: &Who) -> Outcome {
+        if ledger.lets_all_in() {
+            ledger.counts.walk_ins.increment(1);
+            let visitor = LetIn {
+                session: SessionKey(rand::random()),
+                number: None,
+                id: who.id,
+            };
+            return let_in(ledger, who, visitor);
+        }
         let mode = ledger.settings.load().mode;
         if !ledger.can_queue() || matches!(mode, Mode::Off | Mode::Shadow) {
             return Outcome::Uncounted;
@@ -261,11 +270,25 @@ impl Reception {
         let is_called = ledger
             .view()
             .is_some_and(|view| ticket.number < view.snapshot.meta.called);
+        let session = SessionKey::of_ticket(ticket.generation, ticket.number, &ticket.visitor);
+        if ledger.lets_all_in() {
+            ledger.heard.spend(ticket.number);
+            count_wait(ledger, ticket, ledger.now());
+            let who = Who {
+                visitor: ticket.visitor.clone(),
+                ..who.clone()
+            };
+            let visitor = LetIn {
+                session,
+                number: Some(ticket.number),
+                id: who.id,
+            };
+            return Some(let_in(ledger, &who, visitor));
+        }
         let now_ms = ledger.monotonic_ms();
         if open && !is_called || self.held.lately(&ledger.id, ticket.number, now_ms) {
             return Some(Outcome::Waits(self.line(ledger, ticket, false)));
         }
-        let session = SessionKey::of_ticket(ticket.generation, ticket.number, &ticket.visitor);
         let claim = Claim {
             number: ticket.number,
             session,
@@ -397,6 +420,15 @@ pub fn place_of(ledger: &Ledger, who: &Who, number: Number) -> Ticket {
         since: now,
         estimate: None,
     }
+}
+
+/// A session that no store knows yet: it is told when it is back, and the
+/// session counts from then on like any other.
+fn let_in(ledger: &Ledger, who: &Who, visitor: LetIn) -> Outcome {
+    let now = ledger.now();
+    let expires = now.plus(ledger.settings.load().session_idle);
+    ledger.sessions.note_let_in(visitor);
+    Outcome::Inside(inside(ledger, who, visitor.session, now, expires))
 }
 
 /// A session as the store gave it; its pass ends no later than acknowledged.

@@ -3,6 +3,8 @@
 //! A pure function of what kind of request this is, what its bearer holds,
 //! and how the event stands. Every cell of the table is a test.
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Crawlers, Mode};
 use super::gate::Gate;
 
@@ -62,6 +64,19 @@ pub enum Credential {
     },
     /// The right to be inside.
     Pass,
+}
+
+/// What happens while the store is away (DESIGN §6.7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// Those inside stay, newcomers wait.
+    #[default]
+    Hold,
+    /// As hold, and each gateway admits within its share.
+    Local,
+    /// Whoever wants in walks in: the limit is not enforced.
+    Open,
 }
 
 /// How an event stands towards newcomers.

@@ -332,6 +332,7 @@ fn base(config: &Config) -> Base {
         written: config.written_events.clone(),
         events: config.events.clone(),
         pass_hosts: config.pass_hosts.clone(),
+        on_failure: config.store.on_failure,
     }
 }
 

@@ -157,6 +157,17 @@ pub enum Claimed {
     Spent,
 }
 
+/// A visitor whom a gateway let in by order while the store was away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LetIn {
+    /// The session, as its pass names it.
+    pub session: SessionKey,
+    /// The place that it was let in from; none for a newcomer.
+    pub number: Option<Number>,
+    /// The customer's own id, if the API gave one.
+    pub id: Option<IdHash>,
+}
+
 /// A session that was heard from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Touch {
@@ -418,6 +429,12 @@ operations! {
     /// # Errors
     /// When the store cannot be asked.
     beat(event: &EventId, pages: &[(u64, Bits)]) -> Answer<()>;
+    /// Takes in whom a gateway let in by order while the store was away, over
+    /// the limit if need be; `None` for sessions that have ended since.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    let_in(event: &EventId, visitors: &[LetIn]) -> Answer<Vec<Option<Timestamp>>>;
     /// Extends living sessions; `None` for those that are gone.
     ///
     /// # Errors

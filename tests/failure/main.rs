@@ -14,5 +14,6 @@
 mod crowd;
 mod loss;
 mod moving;
+mod open;
 mod rotation;
 mod support;

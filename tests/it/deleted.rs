@@ -49,6 +49,7 @@ fn gateway(name: &str, file: &[&str], store: &Store, clock: &Clock) -> Catalog {
     });
     let reception = Arc::new(Reception::new(ring(&["a"]), metrics, clock.clone()));
     let base = Base {
+        on_failure: sumun::room::decision::OnFailure::default(),
         written: config.written_events,
         events: config.events,
         pass_hosts: Vec::new(),

@@ -135,6 +135,7 @@ async fn apply(world: &mut World, operation: &Operation, known: &mut Known, lear
             known.met(&reply)
         }
         Operation::Beat(pages) => known.met(&store.beat(&event, pages).await),
+        Operation::LetIn(visitors) => known.met(&store.let_in(&event, visitors).await),
         Operation::Touch(touches) => known.met(&store.touch(&event, touches).await),
         Operation::Inside(sessions) => known.met(&store.inside(&event, sessions).await),
         Operation::End(sessions) => known.met(&store.end(&event, sessions).await),

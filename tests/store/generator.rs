@@ -13,8 +13,8 @@ use sumun::room::snapshot::{Report, Rules, Snapshot, Tally};
 use sumun::room::ticket::{Generation, Number, SessionKey};
 use sumun::room::time::Timestamp;
 use sumun::store::{
-    Answer, Ask, Batch, Claim, Entered, Entrant, Fence, Leave, Reply, Shadow, Step, StoredEvent,
-    Touch,
+    Answer, Ask, Batch, Claim, Entered, Entrant, Fence, Leave, LetIn, Reply, Shadow, Step,
+    StoredEvent, Touch,
 };
 
 use crate::world::{id, rules, session};
@@ -25,6 +25,7 @@ pub(crate) enum Operation {
     Enter(Batch),
     Claim(Vec<Claim>),
     Beat(Vec<(u64, Bits)>),
+    LetIn(Vec<LetIn>),
     Touch(Vec<Touch>),
     Inside(Vec<SessionKey>),
     End(Vec<SessionKey>),
@@ -151,7 +152,15 @@ impl Known {
             28..44 => self.enter(),
             44..54 => self.claim(),
             54..59 => self.beat(),
-            59..63 => Operation::Touch(self.some(4, |known| known.touch(now))),
+            59 => Operation::LetIn(self.some(3, |known| {
+                let number = known.ticket();
+                LetIn {
+                    session: session(number.0),
+                    number: known.chance(70).then_some(number),
+                    id: known.id(),
+                }
+            })),
+            60..63 => Operation::Touch(self.some(4, |known| known.touch(now))),
             63..65 => Operation::Inside(self.some(4, Self::session)),
             65..68 => Operation::End(self.some(2, Self::session)),
             68..71 => Operation::Leave(self.some(2, |known| Leave {

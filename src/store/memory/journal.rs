@@ -21,7 +21,7 @@ use crate::room::snapshot::{Meta, Rules};
 use crate::room::ticket::{Generation, Number, SessionKey};
 use crate::room::time::Timestamp;
 use crate::store::{
-    Batch, Claim, Claimed, Entered, IdHash, Leave, Shadow, StoredEvent, Touch, UNKNOWN,
+    Batch, Claim, Claimed, Entered, IdHash, Leave, LetIn, Shadow, StoredEvent, Touch, UNKNOWN,
 };
 
 /// What a call changed in an event.
@@ -230,6 +230,20 @@ pub(super) fn claimed(claims: &[Claim], reply: &[Claimed], now: Timestamp) -> Ch
             let named = Named::Session(claim.session, now);
             let id = claim.id.filter(|_| fresh);
             facts.extend(id.map(|id| Fact::Named(id, named)));
+        }
+    }
+    Change::Facts(facts)
+}
+
+/// What visitors let in by order come to at this moment.
+pub(super) fn let_in(visitors: &[LetIn], reply: &[Option<Timestamp>], now: Timestamp) -> Change {
+    let mut facts = Vec::new();
+    for (visitor, expires) in visitors.iter().zip(reply) {
+        facts.extend(visitor.number.map(Fact::Spent));
+        if let Some(expires) = expires {
+            facts.push(Fact::Inside(visitor.session, *expires));
+            let named = Named::Session(visitor.session, now);
+            facts.extend(visitor.id.map(|id| Fact::Named(id, named)));
         }
     }
     Change::Facts(facts)

@@ -17,8 +17,8 @@ use journal::{Change, Journal};
 use state::{Arrival, EventState, arrived};
 
 use super::{
-    Ask, Batch, Claim, Claimed, Entered, Forgotten, Found, IdHash, Leave, Put, Reply, Restored,
-    Shadow, Step, Stepped, StoredEvent, Touch, UNKNOWN,
+    Ask, Batch, Claim, Claimed, Entered, Forgotten, Found, IdHash, Leave, LetIn, Put, Reply,
+    Restored, Shadow, Step, Stepped, StoredEvent, Touch, UNKNOWN,
 };
 use crate::clock::Clock;
 use crate::room::event::EventId;
@@ -173,6 +173,18 @@ impl MemoryStore {
 
     pub(super) fn beat(&self, event: &EventId, pages: &[(u64, Bits)]) -> Reply<()> {
         self.at(event, |state, raw| state.beat(pages, raw))
+    }
+
+    pub(super) fn let_in(
+        &self,
+        event: &EventId,
+        visitors: &[LetIn],
+    ) -> Reply<Vec<Option<Timestamp>>> {
+        self.noting(
+            event,
+            |state, _| state.let_in(visitors),
+            |reply, state| Some(journal::let_in(visitors, reply, state.meta.time)),
+        )
     }
 
     pub(super) fn touch(

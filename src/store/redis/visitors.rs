@@ -8,11 +8,11 @@ use super::scripts::{Call, id_text};
 use super::{RedisStore, SESSIONS_PER_CALL};
 use crate::room::event::EventId;
 use crate::room::pages::{Bits, PAGES_PER_CALL};
-use crate::room::ticket::SessionKey;
+use crate::room::ticket::{Number, SessionKey};
 use crate::room::time::Timestamp;
 use crate::store::{
-    Answer, BATCH_MAX, Batch, Claim, Claimed, Entered, Found, IdHash, Leave, Reply, StoreError,
-    Touch,
+    Answer, BATCH_MAX, Batch, Claim, Claimed, Entered, Found, IdHash, Leave, LetIn, Reply,
+    StoreError, Touch,
 };
 
 impl RedisStore {
@@ -120,6 +120,35 @@ impl RedisStore {
             }
         }
         Ok(Reply::Done(()))
+    }
+
+    pub(in crate::store) async fn let_in(
+        &self,
+        event: &EventId,
+        visitors: &[LetIn],
+    ) -> Answer<Vec<Option<Timestamp>>> {
+        let mut all = Vec::with_capacity(visitors.len());
+        for visitors in parts(visitors, BATCH_MAX) {
+            let pages = visitors.iter().filter_map(|visitor| visitor.number);
+            let call = self
+                .call(event)
+                .pages(pages.map(Number::page))
+                .ids(visitors.iter().filter_map(|visitor| visitor.id.as_ref()))
+                .each(visitors.iter(), |call, visitor| {
+                    call.arg(visitor.session)
+                        .option(visitor.number)
+                        .arg(id_text(visitor.id.as_ref()))
+                });
+            let reply = self.ask(&self.scripts().let_in, call, |mut fields| {
+                fields.list()?.all(Fields::expiry)
+            });
+            match whole(reply.await?, visitors.len())? {
+                Reply::Done(part) => all.extend(part),
+                Reply::Recovering => return Ok(Reply::Recovering),
+                Reply::Absent => return Ok(Reply::Absent),
+            }
+        }
+        Ok(Reply::Done(all))
     }
 
     pub(in crate::store) async fn touch(

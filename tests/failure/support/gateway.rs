@@ -26,6 +26,7 @@ pub(crate) struct Setup {
     pub(crate) limit: usize,
     pub(crate) ticket_idle: &'static str,
     pub(crate) session_idle: &'static str,
+    pub(crate) on_failure: &'static str,
 }
 
 /// A signing key.
@@ -43,6 +44,7 @@ impl Setup {
             limit,
             ticket_idle: "10s",
             session_idle: "30s",
+            on_failure: "hold",
         }
     }
 
@@ -66,10 +68,11 @@ impl Setup {
             "[log]\nlevel = \"info\"\naccess = false\n\
              [admin]\nlisten = \"{admin}\"\n\
              [limits]\nconnections_per_address = 5000\n\
-             [store]\nurl = \"{store}\"\non_failure = \"hold\"\ntimeout = \"500ms\"\n\
+             [store]\nurl = \"{store}\"\non_failure = \"{}\"\ntimeout = \"500ms\"\n\
              [signing]\nkeys = [{}]\n\
              [[event]]\nid = \"main\"\nlimit = {}\nticket_idle = \"{}\"\nsession_idle = \"{}\"\n\
              joins_per_address_per_minute = 100000\n",
+            self.on_failure,
             keys.join(", "),
             self.limit,
             self.ticket_idle,

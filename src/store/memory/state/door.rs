@@ -6,7 +6,7 @@ use crate::room::event::Mode;
 use crate::room::gate::Gate;
 use crate::room::snapshot::{OFFER_MS, UNPROVEN_MS};
 use crate::room::time::Timestamp;
-use crate::store::{Batch, Claim, Claimed, Entered, Entrant, Found, IdHash, Leave};
+use crate::store::{Batch, Claim, Claimed, Entered, Entrant, Found, IdHash, Leave, LetIn};
 
 impl EventState {
     pub(crate) fn enter(&mut self, batch: &Batch) -> Vec<Entered> {
@@ -178,6 +178,32 @@ impl EventState {
             expires,
             fresh: true,
         }
+    }
+
+    pub(crate) fn let_in(&mut self, visitors: &[LetIn]) -> Vec<Option<Timestamp>> {
+        self.purge();
+        let each = visitors.iter();
+        let expires = each.map(|visitor| self.let_one_in(visitor)).collect();
+        self.note_sessions();
+        expires
+    }
+
+    fn let_one_in(&mut self, visitor: &LetIn) -> Option<Timestamp> {
+        if let Some(number) = visitor.number {
+            self.spend(number);
+        }
+        if let Some(expires) = self.active.get(&visitor.session) {
+            return Some(*expires);
+        }
+        if self.ended.contains_key(&visitor.session) {
+            return None;
+        }
+        let now = self.meta.time;
+        let expires = Timestamp(now.0 + self.meta.rules.session_idle_ms);
+        self.insert(visitor.session, expires);
+        self.count_begun();
+        self.name(visitor.id, Named::Session(visitor.session, now));
+        Some(expires)
     }
 
     pub(crate) fn leave(&mut self, tickets: &[Leave]) {
