@@ -191,6 +191,7 @@ impl Controller {
                     .load
                     .report(self.ledger.monotonic_ms(), settings.queue_when.window),
             },
+            above: self.ledger.highest_own(),
             front,
             refresh,
             ended_since,

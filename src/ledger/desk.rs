@@ -6,6 +6,8 @@
 //! store gives the same reply.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -49,12 +51,13 @@ pub struct Desk {
 impl Desk {
     /// Opens a desk; its tasks run on the present runtime until it is dropped.
     #[must_use]
-    pub fn open(store: Store, event: EventId, gateway: String) -> Self {
+    pub fn open(store: Store, event: EventId, gateway: String, own: Arc<AtomicU64>) -> Self {
         let (enter, entering) = mpsc::channel(CROWD_MAX);
         let (claim, claiming) = mpsc::channel(CROWD_MAX);
         let (touch, touching) = mpsc::channel(CROWD_MAX);
         let (inside, looking) = mpsc::channel(CROWD_MAX);
-        tokio::spawn(enter_loop(store.clone(), event.clone(), gateway, entering));
+        let at = (store.clone(), event.clone());
+        tokio::spawn(enter_loop(at, gateway, own, entering));
         let at = (store.clone(), event.clone());
         tokio::spawn(batches(claiming, move |claims: Vec<Claim>| {
             let (store, event) = at.clone();
@@ -234,9 +237,9 @@ where
 }
 
 async fn enter_loop(
-    store: Store,
-    event: EventId,
+    (store, event): (Store, EventId),
     gateway: String,
+    own: Arc<AtomicU64>,
     mut from: mpsc::Receiver<Asked<Entrant, Entered>>,
 ) {
     // A gateway that keeps its name over a restart must not be given the
@@ -250,6 +253,7 @@ async fn enter_loop(
         let call = Batch {
             gateway: gateway.clone(),
             batch,
+            above: super::highest(&own),
             entrants,
         };
         let answers = patiently(|| store.enter(&event, &call)).await;

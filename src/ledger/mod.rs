@@ -69,6 +69,8 @@ pub struct Ledger {
     slot: u8,
     view: ArcSwapOption<View>,
     self_numbered: AtomicU64,
+    /// The highest number that this gateway has given by itself; 0: none.
+    own: Arc<AtomicU64>,
     rules_changed: AtomicBool,
 }
 
@@ -84,11 +86,17 @@ impl Ledger {
         metrics: &Metrics,
     ) -> Arc<Self> {
         let id = settings.id.clone();
+        let own = Arc::<AtomicU64>::default();
         Arc::new(Self {
             // An id is of letters, digits and hyphens.
             label: HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static("event")),
             counts: Counts::new(metrics, id.as_str()),
-            desk: Desk::open(store.clone(), id.clone(), gateway.to_owned()),
+            desk: Desk::open(
+                store.clone(),
+                id.clone(),
+                gateway.to_owned(),
+                Arc::clone(&own),
+            ),
             id,
             settings: ArcSwap::from_pointee(settings),
             load: Arc::default(),
@@ -100,6 +108,7 @@ impl Ledger {
             slot: slot_of(gateway),
             view: ArcSwapOption::empty(),
             self_numbered: AtomicU64::new(0),
+            own,
             rules_changed: AtomicBool::new(false),
         })
     }
@@ -230,7 +239,16 @@ impl Ledger {
             .unwrap_or_default();
         let given = next(last);
         let (second, counter) = (given >> COUNTER_BITS, given & ((1 << COUNTER_BITS) - 1));
-        Number::by_gateway(second, slot, counter)
+        let number = Number::by_gateway(second, slot, counter)?;
+        self.own.fetch_max(number.0, Ordering::AcqRel);
+        Some(number)
+    }
+
+    /// The highest number that this gateway has given by itself: whoever comes
+    /// later, to any gateway, comes behind it.
+    #[must_use]
+    pub fn highest_own(&self) -> Option<Number> {
+        highest(&self.own)
     }
 
     /// Puts other settings in force.
@@ -306,6 +324,12 @@ impl Ledger {
             }
         }
     }
+}
+
+/// The highest of a gateway's own numbers, if it gave any.
+fn highest(own: &AtomicU64) -> Option<Number> {
+    let number = own.load(Ordering::Acquire);
+    (number > 0).then_some(Number(number))
 }
 
 /// All events of this gateway.

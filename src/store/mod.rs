@@ -98,6 +98,9 @@ pub struct Batch {
     pub gateway: String,
     /// Counts the gateway's batches of this event, from 1.
     pub batch: u64,
+    /// The highest number that the gateway has given by itself: who comes now
+    /// comes behind it.
+    pub above: Option<Number>,
     /// At most 64.
     pub entrants: Vec<Entrant>,
 }
@@ -198,6 +201,9 @@ pub struct Ask {
     pub gateway: String,
     /// What it reports.
     pub report: Report,
+    /// The highest number that the gateway has given by itself: who comes to
+    /// any other comes behind it.
+    pub above: Option<Number>,
     /// Pages to read whole, at most 4: those from the watermark on.
     pub front: Vec<u64>,
     /// Pages to count anew for the density table, at most 16.

@@ -12,6 +12,7 @@
 )]
 
 mod crowd;
+mod ill;
 mod loss;
 mod moving;
 mod open;

@@ -85,6 +85,7 @@ impl Bench {
         let batch = Batch {
             gateway: "a".to_owned(),
             batch: self.batch,
+            above: None,
             entrants: vec![Entrant {
                 session: SessionKey(session),
                 id: None,

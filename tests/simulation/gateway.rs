@@ -62,6 +62,8 @@ pub(crate) struct Gateway {
     pub in_flight: Option<(Batch, Vec<Newcomer>)>,
     pub batches: u64,
     numbered: (u64, u64),
+    /// The highest of these.
+    pub(crate) own: Option<Number>,
     pub arrivals: u64,
     pub planned: Option<(Step, usize)>,
 }
@@ -84,6 +86,7 @@ impl Gateway {
             in_flight: None,
             batches: now,
             numbered: (0, 0),
+            own: None,
             arrivals: 0,
             planned: None,
         }
@@ -154,6 +157,7 @@ impl Gateway {
         }
         let number = Number::by_gateway(second, self.memory.slot, self.numbered.1)?;
         self.numbered.1 += 1;
+        self.own = self.own.max(Some(number));
         Some(number)
     }
 
@@ -249,6 +253,7 @@ impl Gateway {
                 load,
                 ..Report::default()
             },
+            above: self.own,
             front: ahead.iter().copied().take(4).collect(),
             refresh: ahead.iter().copied().skip(4).take(16).collect(),
             ended_since: since.minus(Duration::from_secs(5)),

@@ -265,6 +265,7 @@ impl World {
             let batch = Batch {
                 gateway: gateway.name.clone(),
                 batch: gateway.batches,
+                above: gateway.own,
                 entrants: entrants.collect(),
             };
             gateway.in_flight = Some((batch, newcomers));

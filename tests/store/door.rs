@@ -50,6 +50,7 @@ impl Door {
         let batch = Batch {
             gateway: "g1".to_owned(),
             batch,
+            above: None,
             entrants: entrants.collect(),
         };
         self.store.enter(&self.event, &batch).await

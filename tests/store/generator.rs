@@ -244,6 +244,7 @@ impl Known {
             batch: self.batches[which]
                 .as_ref()
                 .map_or(1, |batch| batch.batch + 1),
+            above: self.own_number(),
             entrants: self.some(most, |known| {
                 known.fresh_sessions += 1;
                 Entrant {
@@ -294,6 +295,11 @@ impl Known {
         }
     }
 
+    /// Seldom, a number that a gateway has given by itself.
+    fn own_number(&mut self) -> Option<Number> {
+        self.chance(5).then(|| self.ticket())
+    }
+
     fn ask(&mut self) -> Operation {
         let pages = self
             .snapshot
@@ -310,6 +316,7 @@ impl Known {
         let gateway = format!("g{}", self.random.random_range(0..4));
         Operation::Snapshot(Ask {
             gateway,
+            above: self.own_number(),
             report: Report {
                 keys: vec!["a".to_owned()],
                 config: "c".to_owned(),

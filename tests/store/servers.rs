@@ -91,14 +91,14 @@ async fn a_user_without_a_right_is_refused_with_the_command_named() {
     let mut control = server.control().await;
     order(
         &mut control,
-        &format!("ACL SETUSER gate on >pw {RIGHTS} -zcard"),
+        &format!("ACL SETUSER gate on >pw {RIGHTS} -srandmember"),
     )
     .await;
     let door = Door::new(&settings(server.url(0, "gate:pw"), "sumun"));
     door.open(1).await.unwrap();
     let why = refusal(&door.look().await);
-    assert!(why.contains("ZCARD"), "{why}");
-    assert!(why.contains("sumun:{main}:active"), "{why}");
+    assert!(why.contains("SRANDMEMBER"), "{why}");
+    assert!(why.contains("sumun:{main}:trash"), "{why}");
     let elsewhere = Door::new(&settings(server.url(0, "gate:pw"), "other"));
     assert!(matches!(
         elsewhere.open(1).await,

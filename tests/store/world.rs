@@ -291,6 +291,7 @@ impl World {
         let batch = Batch {
             gateway: "g1".to_owned(),
             batch: self.batches,
+            above: None,
             entrants,
         };
         self.store.enter(&self.event, &batch).await.unwrap()

@@ -401,6 +401,7 @@ mod tests {
         let batch = Batch {
             gateway: "one".into(),
             batch,
+            above: None,
             entrants: vec![entrant],
         };
         let Reply::Done(reply) = store.enter(&event(), &batch) else {

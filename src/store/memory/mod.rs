@@ -158,7 +158,7 @@ impl MemoryStore {
     pub(super) fn enter(&self, event: &EventId, batch: &Batch) -> Reply<Vec<Entered>> {
         self.noting(
             event,
-            |state, _| state.enter(batch),
+            |state, raw| state.enter(batch, raw),
             |reply, _| Some(journal::entered(batch, reply)),
         )
     }

@@ -19,6 +19,7 @@ impl RedisStore {
             .pages(pages)
             .arg(&ask.gateway)
             .arg(report)
+            .option(ask.above)
             .arg(ask.ended_since.0)
             .each(ask.front.iter(), Call::arg)
             .each(ask.refresh.iter(), Call::arg);

@@ -31,6 +31,7 @@ impl RedisStore {
             .ids(ids)
             .arg(&batch.gateway)
             .arg(batch.batch)
+            .option(batch.above)
             .each(batch.entrants.iter(), |call, entrant| {
                 call.arg(entrant.session).arg(id_text(entrant.id.as_ref()))
             });

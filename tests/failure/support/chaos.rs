@@ -1,18 +1,23 @@
 //! A network that can break: a TCP proxy in front of Redis that passes bytes
-//! on, swallows them, or cuts every connection and refuses new ones.
+//! on, late or at once, swallows them, or cuts every connection and refuses new
+//! ones.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// How the network is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weather {
     /// Everything passes.
     Fair,
+    /// Everything passes, so much later.
+    Slow(Duration),
     /// Connections stay, and are made; nothing passes.
     Stalled,
     /// Connections break, and are refused.
@@ -68,7 +73,7 @@ async fn carry(client: TcpStream, server: SocketAddr, mut weather: watch::Receiv
         let (from_server, to_server) = server.into_split();
         tokio::select! {
             () = pump(from_client, to_server, weather.clone()) => {}
-            () = pump(from_server, to_client, weather.clone()) => {}
+            () = late(from_server, to_client, weather.clone()) => {}
         }
     };
     let mut cut = weather.clone();
@@ -80,7 +85,46 @@ async fn carry(client: TcpStream, server: SocketAddr, mut weather: watch::Receiv
 }
 
 async fn fair(mut weather: watch::Receiver<Weather>) {
-    let _ = weather.wait_for(|weather| *weather == Weather::Fair).await;
+    let passes = |weather: &Weather| matches!(weather, Weather::Fair | Weather::Slow(_));
+    let _ = weather.wait_for(passes).await;
+}
+
+/// As `pump`; in slow weather each piece waits its time, all of them at once.
+async fn late(
+    mut from: impl AsyncReadExt + Unpin,
+    to: impl AsyncWriteExt + Unpin,
+    weather: watch::Receiver<Weather>,
+) {
+    let (pieces, mut due) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    let collect = async {
+        let mut bytes = vec![0; 16 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut bytes).await {
+            let wait = match *weather.borrow() {
+                Weather::Slow(wait) => wait,
+                _ => Duration::ZERO,
+            };
+            if pieces
+                .send((Instant::now() + wait, bytes[..count].to_vec()))
+                .is_err()
+            {
+                return;
+            }
+        }
+    };
+    let mut to = to;
+    let deliver = async {
+        while let Some((when, piece)) = due.recv().await {
+            tokio::time::sleep_until(when).await;
+            fair(weather.clone()).await;
+            if to.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = collect => {}
+        () = deliver => {}
+    }
 }
 
 async fn pump(

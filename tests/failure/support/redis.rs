@@ -40,6 +40,28 @@ impl Redis {
         self.child = launch(&self.dir, self.address, &self.args);
     }
 
+    /// Kills the process and starts another one, which may be loading for a while.
+    pub(crate) fn restart_without_waiting(&mut self) {
+        self.stop();
+        self.child = command(&self.dir, self.address, &self.args)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+    }
+
+    /// Whether it answers that it is loading its data.
+    pub(crate) async fn is_loading(&self) -> bool {
+        let client = redis::Client::open(format!("redis://{}/", self.address)).unwrap();
+        let Ok(mut control) = client.get_multiplexed_async_connection().await else {
+            return false;
+        };
+        let info: Result<String, _> = redis::cmd("INFO")
+            .arg("persistence")
+            .query_async(&mut control)
+            .await;
+        info.is_ok_and(|info| info.contains("loading:1"))
+    }
+
     /// Kills the process.
     pub(crate) fn stop(&mut self) {
         let _ = self.child.kill();
@@ -66,15 +88,21 @@ pub(crate) async fn sessions(server: SocketAddr) -> Option<u64> {
     connection.zcard("sumun:{main}:active").await.ok()
 }
 
-fn launch(dir: &TempDir, address: SocketAddr, args: &[String]) -> Child {
-    let mut child = Command::new("redis-server")
+fn command(dir: &TempDir, address: SocketAddr, args: &[String]) -> Command {
+    let mut command = Command::new("redis-server");
+    command
         .args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"])
         .arg("--port")
         .arg(address.port().to_string())
         .arg("--dir")
         .arg(dir.path())
         .args(args)
-        .stdin(Stdio::null())
+        .stdin(Stdio::null());
+    command
+}
+
+fn launch(dir: &TempDir, address: SocketAddr, args: &[String]) -> Child {
+    let mut child = command(dir, address, args)
         .stdout(Stdio::piped())
         .spawn()
         .expect("redis-server 7.0 or newer must be installed to run the failure suite");

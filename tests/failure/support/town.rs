@@ -117,6 +117,18 @@ impl Town {
         }
     }
 
+    /// Waits until both gateways have looked at an event that nobody came to.
+    pub(crate) async fn queue_nobody_yet(&self) {
+        for gateway in &self.gateways {
+            gateway.wait_for("sumun_store_up", 1.0).await;
+        }
+    }
+
+    /// The highest number that anybody holds.
+    pub(crate) fn highest(&self) -> u64 {
+        self.numbers.iter().copied().max().unwrap_or(0)
+    }
+
     /// So many come, one after the other, and wait from now on. Everybody
     /// gets a place behind all who came before.
     pub(crate) async fn queue(&mut self, group: &str, count: usize) {

@@ -171,6 +171,7 @@ async fn a_repeated_batch_gets_the_same_reply(mut world: World) {
     let batch = Batch {
         gateway: "g2".to_owned(),
         batch: 1,
+        above: None,
         entrants: [1, 2]
             .map(|of| Entrant {
                 session: session(of),

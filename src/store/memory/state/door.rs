@@ -9,11 +9,14 @@ use crate::room::time::Timestamp;
 use crate::store::{Batch, Claim, Claimed, Entered, Entrant, Found, IdHash, Leave, LetIn};
 
 impl EventState {
-    pub(crate) fn enter(&mut self, batch: &Batch) -> Vec<Entered> {
+    pub(crate) fn enter(&mut self, batch: &Batch, raw: u64) -> Vec<Entered> {
         if let Some(row) = self.gateways.get(&batch.gateway)
             && row.batch == batch.batch
         {
             return row.reply.clone();
+        }
+        if let Some(above) = batch.above {
+            self.rise(above, raw);
         }
         self.purge();
         let reply: Vec<Entered> = batch

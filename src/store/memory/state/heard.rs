@@ -13,19 +13,27 @@ impl EventState {
         }
     }
 
-    /// Living tickets of a page. One beyond `issued` was numbered by a
-    /// gateway, or by a store that has forgotten it: numbering goes on in the
-    /// second after, for others of that second may still be unheard.
+    /// Numbering goes on above what a gateway numbered by itself, or a store
+    /// that has forgotten it: in the second after, for others of that second
+    /// may still be unheard. False for an absurd number.
+    pub(super) fn rise(&mut self, highest: Number, raw: u64) -> bool {
+        if !highest.is_plausible(raw / 1000) {
+            return false;
+        }
+        if highest >= self.meta.issued {
+            self.meta.issued = highest.next_second();
+        }
+        true
+    }
+
+    /// Living tickets of a page.
     pub(super) fn hear(&mut self, page: u64, bits: &Bits, raw: u64) {
         let Some(highest) = bits.ones(0).last() else {
             return;
         };
         let highest = Number::at(page, highest);
-        if !highest.is_plausible(raw / 1000) {
+        if !self.rise(highest, raw) {
             return;
-        }
-        if highest >= self.meta.issued {
-            self.meta.issued = highest.next_second();
         }
         self.live.or(page, bits, self.meta.window);
     }

@@ -10,6 +10,9 @@ use crate::store::{Ask, Step, Stepped};
 
 impl EventState {
     pub(crate) fn snapshot(&mut self, ask: &Ask, raw: u64) -> Snapshot {
+        if let Some(above) = ask.above {
+            self.rise(above, raw);
+        }
         let expired = self.purge();
         let row = self.row(&ask.gateway);
         row.report = ask.report.clone();

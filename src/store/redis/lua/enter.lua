@@ -2,20 +2,22 @@
 --
 -- KEYS   the fixed ones; the pages of `issued` and of the tickets that ids
 --        stand for; the buckets of the ids
--- ARGV   gateway, batch, count; per visitor: session, id or empty
+-- ARGV   gateway, batch, the highest number of the gateway's own or empty,
+--        count; per visitor: session, id or empty
 -- reply  done, the answers as one text of lines: "s SESSION BEGUN
 --        EXPIRES", "t NUMBER" or "c"; or moved, pages
 
 local met = begin()
 if met then return met end
 
-local gateway, batch, count = arg(), arg(), num()
+local gateway, batch, above, count = arg(), arg(), tonumber(arg()), num()
 local entrants, needed = {}, {}
 for i = 1, count do entrants[i] = { session = arg(), id = arg() } end
 
 local before = call('HMGET', K.gateways, gateway .. ':batch', gateway .. ':reply')
 if before[1] == batch and before[2] then return done(before[2]) end
 
+if above then rise(above) end
 for _, entrant in ipairs(entrants) do
   local _, number = remembered_id(entrant.id)
   if number then needed[page_of(number)] = true end

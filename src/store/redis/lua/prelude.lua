@@ -68,7 +68,7 @@ local KIND = { schema = 'i', born = 's', born_at = 'i', generation = 'i', issued
   settled = 'i', shown = 'i', begun = 'i', closed = 'i', mode = 's', limit = 'i?', admit = 'f?',
   session_idle_ms = 'i', session_max_ms = 'i', window_ms = 'i', cfgver = 'i', recoveries = 'i',
   recovery = 'i?', cause = 's?', recovery_until = 'i?', recovery_deadline = 'i?',
-  remembered = 'i?', ghosts = 'i', ghosts_until = 'i', marks = 's', resets = 'i' }
+  remembered = 'i?', inside = 'i?', ghosts = 'i', ghosts_until = 'i', marks = 's', resets = 'i' }
 local SCHEMA = 1
 local m, stored = {}, {}
 
@@ -142,8 +142,10 @@ local function save_tally()
   recounted = false
 end
 
--- Writes the fields that have changed.
+-- Writes the fields that have changed, and how many are inside: a server that
+-- throws keys away takes them without a word.
 local function save()
+  m.inside = call('ZCARD', K.active)
   local changed = {}
   for field, kind in pairs(KIND) do
     local value, text = m[field], ''
@@ -260,13 +262,19 @@ local function end_recovery()
   end
 end
 
--- The running time moves, a silence or another server process begins a
--- recovery (true), a recovery that is over ends.
+-- The running time moves; a silence, another server process or sessions thrown
+-- away begin a recovery (true), a recovery that is over ends.
 local function arrive()
   local gap = math.max(raw - m.raw, 0)
   local cause = m.run ~= run and 'run' or gap > SILENCE and 'silence' or nil
   m.time = advance(m.time, m.raw, raw)
   m.raw, m.run = raw, run
+  local missing = (m.inside or 0) - call('ZCARD', K.active)
+  if missing > 0 then
+    m.ghosts = m.ghosts + missing
+    m.ghosts_until = m.time + m.session_idle_ms
+    cause = cause or 'stale'
+  end
   if cause then
     begin_recovery(cause)
     return true
@@ -393,11 +401,17 @@ local function lives(number)
   return not is_spent(number) and (lives_in(LIVE, number) or lives_in(FRESH, number))
 end
 
+-- Numbering goes on above what a gateway numbered by itself, in the second
+-- after: others of that second may still be unheard. False for an absurd number.
+local function rise(highest)
+  if highest >= first_of_second(unix_second() + 60) then return false end
+  if highest >= m.issued then m.issued = next_second(highest) end
+  return true
+end
+
 -- Living tickets of a page, and the highest of them.
 local function hear(page, highest, bits)
-  if highest >= first_of_second(unix_second() + 60) then return end
-  -- Others of that second may still be unheard.
-  if highest >= m.issued then m.issued = next_second(highest) end
+  if not rise(highest) then return end
   local key = turn_page(LIVE, page)
   call('SET', K.scratch, bits)
   call('BITOP', 'OR', key, key, K.scratch)

@@ -1,7 +1,7 @@
 -- Takes a gateway's report and reads the event.
 --
 -- KEYS   the fixed ones; the pages to read and to count
--- ARGV   gateway, report, ended since; count, pages to read whole; count,
+-- ARGV   gateway, report, the highest number of the gateway's own or empty, ended since; count, pages to read whole; count,
 --        pages to count
 -- reply  done, meta (field, value, …), clock in ms, sessions, expired, slot,
 --        offers (number, due, …), live pages, fresh pages, bitmaps in the order
@@ -12,7 +12,8 @@
 local met = begin()
 if met then return met end
 
-local gateway, report, since = arg(), arg(), num()
+local gateway, report, above, since = arg(), arg(), tonumber(arg()), num()
+if above then rise(above) end
 local expired = purge()
 local mine = row(gateway)
 mine.report = report
