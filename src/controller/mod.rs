@@ -24,6 +24,7 @@ use crate::room::estimate::History;
 use crate::room::gate::{self, Load, Next, Signal};
 use crate::room::snapshot::{GATEWAY_GONE_MS, OFFER_MS, Report, Snapshot};
 use crate::room::ticket::Number;
+use crate::room::time::Timestamp;
 use crate::store::{Answer, Ask, Fence, Reply, Shadow, Step, Stepped, Store, StoreError};
 
 /// The time between two passes, before jitter.
@@ -115,10 +116,13 @@ impl Controller {
                 self.recovered();
                 self.decide(snapshot).await;
             }
-            Ok(Reply::Recovering | Reply::Absent) => {
+            Ok(Reply::Absent) => {
                 self.recovered();
                 self.push(false).await;
             }
+            // What is remembered is pushed after the next look: that tells how
+            // old it is.
+            Ok(Reply::Recovering) => self.recovered(),
             Err(fault) => self.failed(&fault),
         }
         self.tell(recovering || self.is_recovering()).await;
@@ -172,12 +176,16 @@ impl Controller {
         let settings = self.ledger.settings.load();
         let view = self.ledger.view();
         let (front, refresh, ended_since) = match view.as_deref() {
-            None => (Vec::new(), Vec::new(), crate::room::time::Timestamp(0)),
+            None => (Vec::new(), Vec::new(), Timestamp(0)),
             Some(view) => {
                 let snapshot = &view.snapshot;
                 let (front, behind) = pages_to_read(snapshot);
                 let refresh = next_of(&behind, &mut self.refreshed);
-                let since = snapshot.now().minus(Duration::from_secs(5));
+                let since = if self.ledger.is_recalled() {
+                    Timestamp(0)
+                } else {
+                    snapshot.now().minus(Duration::from_secs(5))
+                };
                 (front, refresh, since)
             }
         };
@@ -200,6 +208,9 @@ impl Controller {
     /// The store answered: heal it if it forgot, else make the next move.
     async fn decide(&mut self, snapshot: Snapshot) {
         self.count_recoveries(&snapshot);
+        // Before anything is pushed: what is too old, or void, stays here.
+        self.ledger.awake(&snapshot);
+        self.follow_reset(&snapshot);
         if self.has_forgotten(&snapshot) && snapshot.meta.recovery.is_none() {
             // The next pass sees the recovery that this begins.
             return self.push(false).await;
@@ -212,7 +223,6 @@ impl Controller {
             self.push(false).await;
             self.pushed = pushing;
         }
-        self.follow_reset(&snapshot);
         self.compare_files(&snapshot);
         self.settle_rules(&snapshot).await;
         self.ledger.sessions.note_ended(&snapshot.ended);

@@ -13,7 +13,9 @@
 
 mod crowd;
 mod loss;
+mod memory;
 mod moving;
+mod old_memory;
 mod open;
 mod rotation;
 mod support;
