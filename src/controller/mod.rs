@@ -3,6 +3,7 @@
 //! a leader: one of them wins each step, the others see that and go on.
 
 mod gauges;
+mod healing;
 mod pages;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use arc_swap::ArcSwap;
 use tracing::{error, info, warn};
 
 use gauges::Gauges;
+use healing::Why;
 use pages::{next_of, pages_to_read};
 
 use crate::ledger::{Ledger, View};
@@ -25,7 +27,7 @@ use crate::room::gate::{self, Load, Next, Signal};
 use crate::room::snapshot::{GATEWAY_GONE_MS, OFFER_MS, Report, Snapshot};
 use crate::room::ticket::Number;
 use crate::room::time::Timestamp;
-use crate::store::{Answer, Ask, Fence, Reply, Shadow, Step, Stepped, Store, StoreError};
+use crate::store::{Answer, Ask, Fence, Reply, Step, Stepped, Store, StoreError};
 
 /// The time between two passes, before jitter.
 pub const PASS: Duration = Duration::from_millis(500);
@@ -103,7 +105,7 @@ impl Controller {
             let jitter = 0.8 + 0.4 * rand::random::<f64>();
             let token = tokio::time::timeout(PASS.mul_f64(jitter), self.ledger.doubt.notified());
             if token.await.is_ok() {
-                self.push(true).await;
+                self.push(Why::Token).await;
             }
         }
     }
@@ -118,7 +120,7 @@ impl Controller {
             }
             Ok(Reply::Absent) => {
                 self.recovered();
-                self.push(false).await;
+                self.push(Why::Forgotten).await;
             }
             // What is remembered is pushed after the next look: that tells how
             // old it is.
@@ -213,14 +215,14 @@ impl Controller {
         self.follow_reset(&snapshot);
         if self.has_forgotten(&snapshot) && snapshot.meta.recovery.is_none() {
             // The next pass sees the recovery that this begins.
-            return self.push(false).await;
+            return self.push(Why::Forgotten).await;
         }
         let pushing = snapshot
             .meta
             .recovery
             .map(|recovery| (snapshot.meta.born, recovery.id));
         if pushing.is_some() && self.pushed != pushing {
-            self.push(false).await;
+            self.push(Why::Recovery(&snapshot)).await;
             self.pushed = pushing;
         }
         self.compare_files(&snapshot);
@@ -391,35 +393,6 @@ impl Controller {
             .metrics
             .counter(&names::GATE_TRANSITIONS, &labels)
             .increment(1);
-    }
-
-    /// Pushes what this gateway remembers.
-    async fn push(&mut self, token: bool) {
-        let newborn = rand::random::<u64>() >> 11;
-        let parts = self.ledger.shadows(&self.bench.gateway, newborn, token);
-        for part in &parts {
-            match self.bench.store.restore(&self.ledger.id, part).await {
-                Ok(restored) => self.count_restored(part, restored.sessions),
-                Err(fault) => return self.failed(&fault),
-            }
-        }
-    }
-
-    fn count_restored(&self, part: &Shadow, sessions: u64) {
-        if part.born.is_none() {
-            return;
-        }
-        let tickets: u64 = part
-            .live
-            .iter()
-            .map(|(_, bits)| bits.count(0, crate::room::pages::PAGE_NUMBERS))
-            .sum();
-        for (what, count) in [("sessions", sessions), ("tickets", tickets)] {
-            self.bench
-                .metrics
-                .counter(&names::RESTORED, &[("what", what)])
-                .increment(count);
-        }
     }
 
     /// Tells the store who was heard from: touches each pass, beats each few
