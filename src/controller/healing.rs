@@ -5,7 +5,7 @@ use crate::metrics as names;
 use crate::room::pages::PAGE_NUMBERS;
 use crate::room::snapshot::{Cause, Snapshot};
 use crate::room::ticket::Number;
-use crate::store::Shadow;
+use crate::store::{Restored, Shadow};
 
 /// What this gateway pushes its memory for.
 #[derive(Clone, Copy)]
@@ -19,21 +19,42 @@ pub(super) enum Why<'a> {
 }
 
 impl Controller {
-    /// Pushes what this gateway remembers.
-    pub(super) async fn push(&mut self, why: Why<'_>) {
+    /// Pushes what this gateway remembers, after a look at a state that had
+    /// gone through so many recoveries. One that this begins needs no second
+    /// push: that would count those inside again who left in between.
+    pub(super) async fn heal(&mut self, recoveries: u64) {
+        let Some(restored) = self.push(Why::Forgotten).await else {
+            return;
+        };
+        if restored.began.is_some() {
+            self.pushed = Some((restored.born, recoveries + 1));
+        }
+    }
+
+    /// Pushes what this gateway remembers; `None` if not all of it was taken.
+    pub(super) async fn push(&mut self, why: Why<'_>) -> Option<Restored> {
         let newborn = rand::random::<u64>() >> 11;
         let token = matches!(why, Why::Token);
         let parts = self.ledger.shadows(&self.bench.gateway, newborn, token);
         let in_vain = self.called_in_vain(why);
+        let mut pushed: Option<Restored> = None;
         for mut part in parts {
             if in_vain {
                 (part.called, part.marks) = (Number(0), Vec::new());
             }
             match self.bench.store.restore(&self.ledger.id, &part).await {
-                Ok(restored) => self.count_restored(&part, restored.sessions),
-                Err(fault) => return self.failed(&fault),
+                Ok(restored) => {
+                    self.count_restored(&part, restored.sessions);
+                    let began = pushed.and_then(|before| before.began).or(restored.began);
+                    pushed = Some(Restored { began, ..restored });
+                }
+                Err(fault) => {
+                    self.failed(&fault);
+                    return None;
+                }
             }
         }
+        pushed
     }
 
     /// Whether the watermark known here is that of a state which was born open,

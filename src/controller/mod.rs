@@ -120,7 +120,7 @@ impl Controller {
             }
             Ok(Reply::Absent) => {
                 self.recovered();
-                self.push(Why::Forgotten).await;
+                self.heal(0).await;
             }
             // What is remembered is pushed after the next look: that tells how
             // old it is.
@@ -215,14 +215,16 @@ impl Controller {
         self.follow_reset(&snapshot);
         if self.has_forgotten(&snapshot) && snapshot.meta.recovery.is_none() {
             // The next pass sees the recovery that this begins.
-            return self.push(Why::Forgotten).await;
+            return self.heal(snapshot.meta.recoveries).await;
         }
         let pushing = snapshot
             .meta
             .recovery
             .map(|recovery| (snapshot.meta.born, recovery.id));
-        if pushing.is_some() && self.pushed != pushing {
-            self.push(Why::Recovery(&snapshot)).await;
+        if pushing.is_some()
+            && self.pushed != pushing
+            && self.push(Why::Recovery(&snapshot)).await.is_some()
+        {
             self.pushed = pushing;
         }
         self.compare_files(&snapshot);

@@ -339,6 +339,28 @@ async fn who_forgot_may_be_first_at_the_emptied_store_and_those_inside_stay() {
 }
 
 #[tokio::test]
+async fn who_leaves_in_the_middle_of_a_recovery_leaves_no_ghost() {
+    let Scene {
+        world,
+        gone,
+        inside,
+        ..
+    } = scene().await;
+    let memory = gone.ledger.remembered();
+    let world = world.emptied();
+    let mut back = world.gateway("gone", Some((&memory, Duration::ZERO)));
+    world
+        .pass(Duration::from_millis(500), &mut [&mut back])
+        .await;
+    assert!(world.meta().await.recovery.is_some());
+    for session in inside {
+        assert!(back.ledger.desk.end(session).await.unwrap());
+    }
+    world.pass(Duration::from_secs(5), &mut [&mut back]).await;
+    assert_eq!(world.meta().await.ghosts, 0);
+}
+
+#[tokio::test]
 async fn places_that_a_reset_made_void_meanwhile_stay_void() {
     let Scene {
         world,
