@@ -19,6 +19,25 @@ pub(super) enum Why<'a> {
 }
 
 impl Controller {
+    /// Whether the store knows less than this gateway does.
+    pub(super) fn has_forgotten(&self, snapshot: &Snapshot) -> bool {
+        self.ledger.view().is_some_and(|view| {
+            let known = &view.snapshot.meta;
+            known.born != snapshot.meta.born || known.seq > snapshot.meta.seq
+        })
+    }
+
+    /// A reset, made at any gateway, makes every place void.
+    pub(super) fn follow_reset(&self, snapshot: &Snapshot) {
+        let is_new = self
+            .ledger
+            .view()
+            .is_some_and(|view| view.snapshot.meta.generation < snapshot.meta.generation);
+        if is_new {
+            self.ledger.heard.clear();
+        }
+    }
+
     /// Pushes what this gateway remembers, after a look at a state that had
     /// gone through so many recoveries. One that this begins needs no second
     /// push: that would count those inside again who left in between.

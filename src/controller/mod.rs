@@ -271,14 +271,6 @@ impl Controller {
         self.ledger.publish(view);
     }
 
-    /// Whether the store knows less than this gateway does.
-    fn has_forgotten(&self, snapshot: &Snapshot) -> bool {
-        self.ledger.view().is_some_and(|view| {
-            let known = &view.snapshot.meta;
-            known.born != snapshot.meta.born || known.seq > snapshot.meta.seq
-        })
-    }
-
     /// Gateways that run different files are told of, once for each change.
     fn compare_files(&mut self, snapshot: &Snapshot) {
         // As it was reported with this look: a reload may have come since.
@@ -292,17 +284,6 @@ impl Controller {
             warn!(event = %self.ledger.id, config, "other gateways run another configuration; the one started last sets limit and mode");
         }
         self.files_differ = others;
-    }
-
-    /// A reset, made at any gateway, makes every place void.
-    fn follow_reset(&self, snapshot: &Snapshot) {
-        let is_new = self
-            .ledger
-            .view()
-            .is_some_and(|view| view.snapshot.meta.generation < snapshot.meta.generation);
-        if is_new {
-            self.ledger.heard.clear();
-        }
     }
 
     fn count_recoveries(&mut self, snapshot: &Snapshot) {
