@@ -24,11 +24,11 @@ const AGAIN_MS: u64 = 60 * MINUTE_MS;
 
 /// A tombstone that the store has lost is put back by those who remember it,
 /// while it is younger than this.
-const PUT_BACK_MS: u64 = DAY_MS;
+pub(super) const PUT_BACK_MS: u64 = DAY_MS;
 
-/// A tombstone stands for so long: a gateway that comes back later and still
-/// remembers the event takes it for lost and puts it back.
-const KEPT_MS: u64 = 7 * DAY_MS;
+/// A tombstone stands for so long. A gateway that comes back later puts back
+/// nothing that it remembers (`recalled`).
+pub(super) const KEPT_MS: u64 = 7 * DAY_MS;
 
 /// Of more tombstones than these the oldest are dropped before their time,
 /// though not while anybody would put them back.

@@ -6,6 +6,7 @@
 //! back. What is left of a deleted event goes later (`deleted`).
 
 mod deleted;
+mod recalled;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
@@ -14,6 +15,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tracing::{error, info, warn};
+
+pub use recalled::Memory;
+use recalled::knows_less;
 
 use crate::clock::Clock;
 use crate::controller::{Bench, Controller};
@@ -82,6 +86,10 @@ struct State {
     records: Vec<Record>,
     running: HashMap<EventId, Running>,
     asked: deleted::Asked,
+    /// What an earlier process remembered, until the events run.
+    recalled: Option<Memory>,
+    /// When the store's entries were last read, by this machine's clock.
+    stored_at: u64,
 }
 
 /// The events of this gateway. Its tasks run on the control thread.
@@ -96,14 +104,16 @@ impl Catalog {
     /// The catalog of a file; nothing runs before `refresh`.
     #[must_use]
     pub fn new(bench: Arc<Bench>, reception: Arc<Reception>, base: Base) -> Self {
+        let clock = reception.clock.clone();
         Self {
-            clock: reception.clock.clone(),
             bench,
             reception,
             state: Mutex::new(State {
                 base,
+                stored_at: clock.unix_ms(),
                 ..State::default()
             }),
+            clock,
         }
     }
 
@@ -156,18 +166,24 @@ impl Catalog {
             }
         };
         let now = self.clock.unix_ms();
+        self.lock().judge(&stored, now);
         let lost: Vec<(EventId, StoredEvent)> = self
             .lock()
             .stored
             .iter()
             .filter(|(id, event)| {
-                !stored.contains_key(*id) && deleted::is_worth_putting_back(event, now)
+                let worth = stored.contains_key(*id) || deleted::is_worth_putting_back(event, now);
+                worth && knows_less(stored.get(*id), event)
             })
             .map(|(id, event)| (id.clone(), event.clone()))
             .collect();
         for (id, event) in &lost {
-            info!(event = %id, "the store forgot what the API changed: it is put back");
-            self.bench.store.put_event(id, 0, Some(event)).await?;
+            let seen = stored.get(id).map_or(0, |listed| listed.version);
+            // A change made here while the list was on its way is there by now.
+            let put = self.bench.store.put_event(id, seen, Some(event)).await?;
+            if put == Put::Done {
+                info!(event = %id, "the store forgot what the API changed: it is put back");
+            }
         }
         {
             let mut state = self.lock();
@@ -177,10 +193,7 @@ impl Catalog {
             state.stored = stored;
             state.stored.extend(lost);
             for (id, event) in mine {
-                let newer = state
-                    .stored
-                    .get(&id)
-                    .is_none_or(|listed| listed.version < event.version);
+                let newer = knows_less(state.stored.get(&id), &event);
                 if newer {
                     state.stored.insert(id, event);
                 }
@@ -283,6 +296,7 @@ impl Catalog {
         for record in &records {
             order.push(self.open(&mut state, &record.settings));
         }
+        state.recalled = None;
         let gone: Vec<EventId> = state
             .running
             .keys()
@@ -324,6 +338,7 @@ impl Catalog {
         );
         // A ledger that was just opened has not been told yet.
         let _told = ledger.on_failure.set(state.base.on_failure);
+        state.remind(&ledger, self.clock.unix_ms());
         let controller = Controller::new(Arc::clone(bench), Arc::clone(&ledger));
         let running = Running {
             ledger: Arc::clone(&ledger),

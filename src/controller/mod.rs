@@ -3,6 +3,7 @@
 //! a leader: one of them wins each step, the others see that and go on.
 
 mod gauges;
+mod healing;
 mod pages;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use arc_swap::ArcSwap;
 use tracing::{error, info, warn};
 
 use gauges::Gauges;
+use healing::Why;
 use pages::{next_of, pages_to_read};
 
 use crate::ledger::{Ledger, View};
@@ -24,7 +26,8 @@ use crate::room::estimate::History;
 use crate::room::gate::{self, Load, Next, Signal};
 use crate::room::snapshot::{GATEWAY_GONE_MS, OFFER_MS, Report, Snapshot};
 use crate::room::ticket::Number;
-use crate::store::{Answer, Ask, Fence, Reply, Shadow, Step, Stepped, Store, StoreError};
+use crate::room::time::Timestamp;
+use crate::store::{Answer, Ask, Fence, Reply, Step, Stepped, Store, StoreError};
 
 /// The time between two passes, before jitter.
 pub const PASS: Duration = Duration::from_millis(500);
@@ -102,7 +105,7 @@ impl Controller {
             let jitter = 0.8 + 0.4 * rand::random::<f64>();
             let token = tokio::time::timeout(PASS.mul_f64(jitter), self.ledger.doubt.notified());
             if token.await.is_ok() {
-                self.push(true).await;
+                self.push(Why::Token).await;
             }
         }
     }
@@ -115,10 +118,13 @@ impl Controller {
                 self.recovered();
                 self.decide(snapshot).await;
             }
-            Ok(Reply::Recovering | Reply::Absent) => {
+            Ok(Reply::Absent) => {
                 self.recovered();
-                self.push(false).await;
+                self.heal(0).await;
             }
+            // What is remembered is pushed after the next look: that tells how
+            // old it is.
+            Ok(Reply::Recovering) => self.recovered(),
             Err(fault) => self.failed(&fault),
         }
         self.tell(recovering || self.is_recovering()).await;
@@ -172,12 +178,16 @@ impl Controller {
         let settings = self.ledger.settings.load();
         let view = self.ledger.view();
         let (front, refresh, ended_since) = match view.as_deref() {
-            None => (Vec::new(), Vec::new(), crate::room::time::Timestamp(0)),
+            None => (Vec::new(), Vec::new(), Timestamp(0)),
             Some(view) => {
                 let snapshot = &view.snapshot;
                 let (front, behind) = pages_to_read(snapshot);
                 let refresh = next_of(&behind, &mut self.refreshed);
-                let since = snapshot.now().minus(Duration::from_secs(5));
+                let since = if self.ledger.is_recalled() {
+                    Timestamp(0)
+                } else {
+                    snapshot.now().minus(Duration::from_secs(5))
+                };
                 (front, refresh, since)
             }
         };
@@ -201,19 +211,23 @@ impl Controller {
     /// The store answered: heal it if it forgot, else make the next move.
     async fn decide(&mut self, snapshot: Snapshot) {
         self.count_recoveries(&snapshot);
+        // Before anything is pushed: what is too old, or void, stays here.
+        self.ledger.awake(&snapshot);
+        self.follow_reset(&snapshot);
         if self.has_forgotten(&snapshot) && snapshot.meta.recovery.is_none() {
             // The next pass sees the recovery that this begins.
-            return self.push(false).await;
+            return self.heal(snapshot.meta.recoveries).await;
         }
         let pushing = snapshot
             .meta
             .recovery
             .map(|recovery| (snapshot.meta.born, recovery.id));
-        if pushing.is_some() && self.pushed != pushing {
-            self.push(false).await;
+        if pushing.is_some()
+            && self.pushed != pushing
+            && self.push(Why::Recovery(&snapshot)).await.is_some()
+        {
             self.pushed = pushing;
         }
-        self.follow_reset(&snapshot);
         self.compare_files(&snapshot);
         self.settle_rules(&snapshot).await;
         self.ledger.sessions.note_ended(&snapshot.ended);
@@ -258,14 +272,6 @@ impl Controller {
         self.ledger.publish(view);
     }
 
-    /// Whether the store knows less than this gateway does.
-    fn has_forgotten(&self, snapshot: &Snapshot) -> bool {
-        self.ledger.view().is_some_and(|view| {
-            let known = &view.snapshot.meta;
-            known.born != snapshot.meta.born || known.seq > snapshot.meta.seq
-        })
-    }
-
     /// Gateways that run different files are told of, once for each change.
     fn compare_files(&mut self, snapshot: &Snapshot) {
         // As it was reported with this look: a reload may have come since.
@@ -279,17 +285,6 @@ impl Controller {
             warn!(event = %self.ledger.id, config, "other gateways run another configuration; the one started last sets limit and mode");
         }
         self.files_differ = others;
-    }
-
-    /// A reset, made at any gateway, makes every place void.
-    fn follow_reset(&self, snapshot: &Snapshot) {
-        let is_new = self
-            .ledger
-            .view()
-            .is_some_and(|view| view.snapshot.meta.generation < snapshot.meta.generation);
-        if is_new {
-            self.ledger.heard.clear();
-        }
     }
 
     fn count_recoveries(&mut self, snapshot: &Snapshot) {
@@ -382,35 +377,6 @@ impl Controller {
             .metrics
             .counter(&names::GATE_TRANSITIONS, &labels)
             .increment(1);
-    }
-
-    /// Pushes what this gateway remembers.
-    async fn push(&mut self, token: bool) {
-        let newborn = rand::random::<u64>() >> 11;
-        let parts = self.ledger.shadows(&self.bench.gateway, newborn, token);
-        for part in &parts {
-            match self.bench.store.restore(&self.ledger.id, part).await {
-                Ok(restored) => self.count_restored(part, restored.sessions),
-                Err(fault) => return self.failed(&fault),
-            }
-        }
-    }
-
-    fn count_restored(&self, part: &Shadow, sessions: u64) {
-        if part.born.is_none() {
-            return;
-        }
-        let tickets: u64 = part
-            .live
-            .iter()
-            .map(|(_, bits)| bits.count(0, crate::room::pages::PAGE_NUMBERS))
-            .sum();
-        for (what, count) in [("sessions", sessions), ("tickets", tickets)] {
-            self.bench
-                .metrics
-                .counter(&names::RESTORED, &[("what", what)])
-                .increment(count);
-        }
     }
 
     /// Tells the store who was heard from: touches each pass, beats each few

@@ -8,6 +8,7 @@
 
 mod counts;
 pub mod desk;
+mod memory;
 mod sessions;
 mod tickets;
 mod view;
@@ -22,6 +23,7 @@ use http::HeaderValue;
 use tokio::sync::Notify;
 
 pub use counts::{Codes, Counts, Polls};
+pub use memory::{Facts, Moment, Remembered};
 pub use sessions::{InUse, Sessions, Stay};
 pub use tickets::Heard;
 pub use view::View;
@@ -249,6 +251,17 @@ impl Ledger {
     #[must_use]
     pub fn highest_own(&self) -> Option<Number> {
         highest(&self.own)
+    }
+
+    /// The last number of this gateway's own: its second above the counter.
+    fn last_number_of_own(&self) -> u64 {
+        self.self_numbered.load(Ordering::Relaxed)
+    }
+
+    /// Numbers of this gateway's own begin in this second.
+    fn number_from_second(&self, second: u64) {
+        self.self_numbered
+            .fetch_max(second << COUNTER_BITS, Ordering::Relaxed);
     }
 
     /// Puts other settings in force.

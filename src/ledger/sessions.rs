@@ -241,19 +241,38 @@ impl Sessions {
         lock(&self.ended).iter().map(|(k, at)| (*k, *at)).collect()
     }
 
-    /// Sessions that live, with what was acknowledged for each.
+    /// Sessions that live.
     #[must_use]
-    pub fn living(&self, now: Timestamp) -> Vec<(SessionKey, Timestamp)> {
+    pub fn stays(&self, now: Timestamp) -> Vec<Arc<Stay>> {
         let mut living = Vec::new();
         for shard in &self.shards {
             living.extend(
                 lock(shard)
                     .values()
                     .filter(|stay| stay.ended().is_none() && stay.acknowledged() > now)
-                    .map(|stay| (stay.session, stay.acknowledged())),
+                    .map(Arc::clone),
             );
         }
         living
+    }
+
+    /// Sessions that live, with what was acknowledged for each.
+    #[must_use]
+    pub fn living(&self, now: Timestamp) -> Vec<(SessionKey, Timestamp)> {
+        let stays = self.stays(now);
+        let known = stays.iter().map(|stay| (stay.session, stay.acknowledged()));
+        known.collect()
+    }
+
+    /// Forgets all that nothing is in flight of: who is still inside shows a pass.
+    pub(super) fn forget(&self) {
+        for shard in &self.shards {
+            lock(shard).retain(|_, stay| {
+                let used = stay.in_use.load(Ordering::Relaxed) > 0;
+                stay.forgotten.store(!used, Ordering::Release);
+                used
+            });
+        }
     }
 
     /// Housekeeping, every few seconds: what is in use is heard from, what is

@@ -16,6 +16,14 @@ impl AtomicPage {
         Self((0..PAGE_NUMBERS / 64).map(|_| AtomicU64::new(0)).collect())
     }
 
+    fn of(bits: &Bits) -> Self {
+        let page = Self::new();
+        for bit in bits.ones(0) {
+            page.set(bit);
+        }
+        page
+    }
+
     fn set(&self, bit: usize) {
         if let Some(word) = self.0.get(bit / 64) {
             let mask = 1 << (63 - bit % 64);
@@ -143,6 +151,27 @@ impl Heard {
         let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         let spent = spent.iter().map(|(page, bits)| (*page, bits.clone()));
         (live.into_iter().collect(), spent.collect())
+    }
+
+    /// Takes in what an earlier process remembered. All of it counts as told:
+    /// what lived then is not heard from now.
+    pub(super) fn recall(&self, window: u64, live: Vec<(u64, Bits)>, spent: Vec<(u64, Bits)>) {
+        let mut windows = self.windows.write().unwrap_or_else(PoisonError::into_inner);
+        windows.window = window;
+        windows.now = live
+            .into_iter()
+            .map(|(page, bits)| (page, Arc::new(AtomicPage::of(&bits))))
+            .collect();
+        drop(windows);
+        let mut known = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(spent);
+    }
+
+    /// Forgets who lived, but for those of whom the store was not told yet.
+    pub(super) fn forget_told(&self) {
+        let mut windows = self.windows.write().unwrap_or_else(PoisonError::into_inner);
+        windows.now.clear();
+        windows.before.clear();
     }
 
     /// Forgets everything: the operator's reset made every place void.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::room::census::{Census, Place};
 use crate::room::estimate::{self, Rates, Wait};
-use crate::room::gate::{Gate, Reading};
+use crate::room::event::QueueWhen;
+use crate::room::gate::{self, Gate, Load, Reading};
 use crate::room::snapshot::Snapshot;
 use crate::room::ticket::Number;
 use crate::room::time::{SILENCE, Timestamp, millis};
@@ -26,6 +27,8 @@ pub struct View {
     /// The signing keys that all gateways know.
     pub shared_keys: Vec<String>,
     census: Census,
+    /// Read from the disk: the running time then. The store has not answered since.
+    pub(super) remembered: Option<Timestamp>,
 }
 
 impl View {
@@ -40,6 +43,18 @@ impl View {
             store_up: true,
             rates,
             readings,
+            remembered: None,
+        }
+    }
+
+    /// A look that an earlier process took, before the first one of this.
+    pub(super) fn recalled(snapshot: Snapshot, taken_ms: u64) -> Self {
+        let remembered = Some(snapshot.now());
+        let readings = gate::readings(&Load::default(), 0, &QueueWhen::default());
+        Self {
+            store_up: false,
+            remembered,
+            ..Self::new(snapshot, taken_ms, Rates::default(), readings)
         }
     }
 

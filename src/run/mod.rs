@@ -3,11 +3,13 @@
 //! visitors.
 
 mod keys;
+mod memory;
 mod open;
 pub mod reload;
 mod threads;
 
 pub use keys::fresh_secret;
+use memory::Kept;
 pub use reload::Reload;
 
 use std::fs::File;
@@ -32,16 +34,13 @@ use crate::metrics::{self as names, Metrics};
 use crate::origin::{HostHeader, OriginSettings};
 use crate::reception::Reception;
 use crate::server;
-use crate::store::{MemoryStore, StoreError};
+use crate::store::StoreError;
 use crate::token::{KeyError, Keyring};
 use crate::visitor::address::{InvalidProxies, TrustedProxies};
 
 /// How long the first look at the store may take before the server goes on
 /// without it.
 const FIRST_LOOK: Duration = Duration::from_secs(3);
-
-/// The time between two writes of the embedded store's state.
-const SAVE: Duration = Duration::from_secs(1);
 
 /// Why the server could not start, or broke off.
 #[derive(Debug, thiserror::Error)]
@@ -187,8 +186,8 @@ pub async fn run(
         Arc::clone(&parts.bench),
         Arc::clone(&parts.catalog),
     )));
-    if let Some(saving) = parts.saving() {
-        tasks.push(tokio::spawn(saving));
+    if let Some(kept) = &parts.kept {
+        tasks.push(tokio::spawn(Arc::clone(kept).keep()));
     }
     parts.reception.set_ready();
     tell(Running {
@@ -211,7 +210,7 @@ struct Parts {
     bench: Arc<Bench>,
     reception: Arc<Reception>,
     catalog: Arc<Catalog>,
-    memory: Option<(MemoryStore, PathBuf)>,
+    kept: Option<Arc<Kept>>,
     /// Keeps other processes out of the state directory.
     _state_lock: Option<File>,
     manner: Arc<Manner>,
@@ -240,7 +239,13 @@ impl Parts {
         let reception = Arc::new(Reception::new(keyring, metrics, clock));
         let catalog = Catalog::new(Arc::clone(&bench), Arc::clone(&reception), base(config));
         let catalog = Arc::new(catalog);
+        let kept = open::kept(config, memory, &catalog).map(Arc::new);
         first_look(&reception, &catalog).await;
+        if let Some(kept) = &kept
+            && let Err(fault) = kept.save()
+        {
+            error!(%fault, "the state cannot be written to state_dir");
+        }
         let proxies: Vec<String> = config
             .trusted_proxies
             .iter()
@@ -259,36 +264,15 @@ impl Parts {
             bench,
             reception,
             catalog,
-            memory,
+            kept,
             _state_lock: state_lock.flatten(),
             trusted,
         })
     }
 
-    /// Writes the embedded store's state whenever it has changed.
-    fn saving(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let (store, file) = self.memory.clone()?;
-        Some(async move {
-            let mut failing = false;
-            loop {
-                tokio::time::sleep(SAVE).await;
-                let (store, file) = (store.clone(), file.clone());
-                let saved = tokio::task::spawn_blocking(move || store.save(&file)).await;
-                match saved {
-                    Ok(Ok(())) => failing = false,
-                    Ok(Err(fault)) if !failing => {
-                        failing = true;
-                        error!(%fault, "the state cannot be written to state_dir; a restart would lose the line's order");
-                    }
-                    _ => {}
-                }
-            }
-        })
-    }
-
     fn save(&self) {
-        if let Some((store, file)) = &self.memory
-            && let Err(fault) = store.save(file)
+        if let Some(kept) = &self.kept
+            && let Err(fault) = kept.save()
         {
             error!(%fault, "the state cannot be written to state_dir");
         }
@@ -349,7 +333,7 @@ async fn first_look(reception: &Reception, catalog: &Catalog) {
             .load()
             .ledgers
             .iter()
-            .any(|ledger| ledger.view().is_none())
+            .any(|ledger| ledger.view().is_none_or(|view| !view.store_up))
         {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

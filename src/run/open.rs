@@ -2,13 +2,16 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
 use super::RunError;
+use super::memory::{Keeper, Kept, name_of_store};
+use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
-use crate::store::redis::RedisSettings;
+use crate::store::redis::{Address, RedisSettings};
 use crate::store::{MemoryStore, RedisStore, Store, StoreError};
 
 /// The embedded store's file in `state_dir`.
@@ -47,6 +50,25 @@ pub(super) async fn store(config: &Config, clock: &Clock) -> Result<Opened, RunE
         Err(fault) => return Err(RunError::Store(fault)),
     }
     Ok((Store::Redis(store), None))
+}
+
+/// What is kept in the state directory: the embedded store's state, or what
+/// this gateway remembers of a shared one, which is read here.
+pub(super) fn kept(
+    config: &Config,
+    embedded: Option<(MemoryStore, PathBuf)>,
+    catalog: &Arc<Catalog>,
+) -> Option<Kept> {
+    if let Some((store, file)) = embedded {
+        return Some(Kept::State(store, file));
+    }
+    let (StoreUrl::Redis(url), Some(dir)) = (&config.store.url, &config.state_dir) else {
+        return None;
+    };
+    let address = Address::parse(url.reveal()).ok()?;
+    let store = name_of_store(&address, &config.store.prefix);
+    let keeper = Keeper::open(Arc::clone(catalog), dir, store);
+    Some(Kept::Memory(keeper))
 }
 
 /// Makes the state directory and locks it for this process. `None` where the

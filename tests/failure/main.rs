@@ -14,7 +14,9 @@
 mod crowd;
 mod ill;
 mod loss;
+mod memory;
 mod moving;
+mod old_memory;
 mod open;
 mod rotation;
 mod support;

@@ -75,7 +75,7 @@ pub(super) fn render(
 }
 
 /// Writes a file so that a crash leaves either the old one or the new one.
-pub(super) fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
     let draft = path.with_extension("new");
     // It holds who is inside: nobody else's to read.
     let mut file = OpenOptions::new()

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(crate) use file::write as write_file;
 use journal::{Change, Journal};
 use state::{Arrival, EventState, arrived};
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::Request;
@@ -195,6 +195,29 @@ impl Gateway {
     pub(crate) async fn event(&self, id: &str) -> Value {
         let path = format!("/v1/events/{id}");
         self.admin("GET", &path, &Value::Null).await.1
+    }
+
+    /// What it keeps over restarts.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// The file of what it remembers of a shared store.
+    pub(crate) fn memory(&self) -> PathBuf {
+        self.state_dir().join("memory.bin")
+    }
+
+    /// Waits until what it remembers was written after this moment.
+    pub(crate) async fn remembers_since(&self, moment: SystemTime) {
+        until(
+            "the memory is written",
+            Duration::from_secs(20),
+            async || {
+                let file = std::fs::metadata(self.memory());
+                file.is_ok_and(|file| file.modified().unwrap() > moment)
+            },
+        )
+        .await;
     }
 
     /// What the process said last.

@@ -37,6 +37,11 @@ impl Redis {
     /// append-only file kept.
     pub(crate) fn restart(&mut self) {
         self.stop();
+        self.start_again();
+    }
+
+    /// Starts a process that was stopped, at the same address.
+    pub(crate) fn start_again(&mut self) {
         self.child = launch(&self.dir, self.address, &self.args);
     }
 

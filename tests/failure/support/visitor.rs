@@ -31,8 +31,12 @@ pub(crate) enum Seen {
 }
 
 /// One visitor.
+#[derive(Clone)]
 pub(crate) struct Visitor {
     pub(crate) name: String,
+    event: &'static str,
+    /// The event's part of the site, without a slash at its end.
+    part: &'static str,
     jar: BTreeMap<String, String>,
     /// The place in line, once there is one. It never changes.
     pub(crate) number: Option<u64>,
@@ -43,8 +47,15 @@ pub(crate) struct Visitor {
 
 impl Visitor {
     pub(crate) fn new(name: impl Into<String>) -> Self {
+        Self::of(name, "main", "")
+    }
+
+    /// A visitor of an event that covers a part of the site (`/sale`).
+    pub(crate) fn of(name: impl Into<String>, event: &'static str, part: &'static str) -> Self {
         Self {
             name: name.into(),
+            event,
+            part,
             jar: BTreeMap::new(),
             number: None,
             rank: None,
@@ -59,7 +70,8 @@ impl Visitor {
             ("sec-fetch-dest", "document".to_owned()),
             ("sec-fetch-site", "none".to_owned()),
         ];
-        let Ok(answer) = self.ask(site, "GET", "/", headers, String::new()).await else {
+        let path = format!("{}/", self.part);
+        let Ok(answer) = self.ask(site, "GET", &path, headers, String::new()).await else {
             return Ok(Seen::Unreachable);
         };
         let seen = match (answer.status.as_u16(), answer.header("sumun-status")) {
@@ -105,7 +117,8 @@ impl Visitor {
             ("sec-fetch-dest", "document".to_owned()),
         ];
         let was_down = site.is_down();
-        let asked = self.ask(site, "GET", "/cart", headers, String::new());
+        let path = format!("{}/cart", self.part);
+        let asked = self.ask(site, "GET", &path, headers, String::new());
         let answer = match asked.await {
             Ok(answer) => answer,
             Err(_) if was_down || site.is_down() => return Ok(()),
@@ -192,8 +205,12 @@ impl Visitor {
         Ok(seen)
     }
 
+    fn token(&self) -> Option<&String> {
+        self.jar.get(&format!("sumun_{}", self.event))
+    }
+
     fn claims(&self) -> Option<Value> {
-        let payload = self.jar.get("sumun_main")?.split('.').nth(1)?.to_owned();
+        let payload = self.token()?.split('.').nth(1)?.to_owned();
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
     }
 
@@ -204,7 +221,7 @@ impl Visitor {
 
     /// The key that signed the token in the jar.
     fn signed_by(&self) -> Option<String> {
-        let head = self.jar.get("sumun_main")?.split('.').next()?.to_owned();
+        let head = self.token()?.split('.').next()?.to_owned();
         let head: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(head).ok()?).ok()?;
         Some(head["kid"].as_str()?.to_owned())
     }
@@ -227,7 +244,7 @@ impl Visitor {
             ("sec-fetch-dest", "empty".to_owned()),
         ];
         let path = format!("/__sumun/v1/{call}");
-        let body = r#"{"eventId":"main"}"#.to_owned();
+        let body = format!("{{\"eventId\":\"{}\"}}", self.event);
         self.ask(site, "POST", &path, headers, body).await
     }
 
