@@ -11,8 +11,12 @@
 
 mod support;
 
+mod api;
+mod browser;
+mod carried;
 mod clients;
-mod cookies;
+mod command;
+mod config;
 mod counted;
 mod deleted;
 mod download;
@@ -20,5 +24,7 @@ mod elsewhere;
 mod gate;
 mod operator;
 mod process;
+mod proxy;
 mod shutdown;
+mod unchanged;
 mod waiting;

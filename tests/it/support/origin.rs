@@ -107,6 +107,15 @@ impl Reply {
     }
 }
 
+/// A page; at `/done` the visit is complete.
+pub(crate) fn completes_at_done(seen: &Seen) -> Reply {
+    if seen.target == "/done" {
+        Reply::page().with("sumun-session", "complete")
+    } else {
+        Reply::page()
+    }
+}
+
 type Script = dyn Fn(&Seen) -> Reply + Send + Sync;
 
 struct Desk {
@@ -155,6 +164,15 @@ impl Origin {
     /// From now on the origin answers so.
     pub(crate) fn answers(&self, script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) {
         *self.desk.script.lock().unwrap() = Arc::new(script);
+    }
+
+    /// The next request is answered by a body of what is sent here, until the
+    /// sender is gone; those after it by a page.
+    pub(crate) fn answers_once_in_parts(&self) -> mpsc::UnboundedSender<Bytes> {
+        let (reply, parts) = Reply::parts();
+        let reply = Mutex::new(Some(reply));
+        self.answers(move |_| reply.lock().unwrap().take().unwrap_or_else(Reply::page));
+        parts
     }
 
     /// Everything that reached it.
