@@ -163,6 +163,12 @@ impl Browser {
         entries
     }
 
+    /// Chromium's own protocol: its answer to a command.
+    pub(super) async fn devtools(&self, command: &'static str, parameters: Value) -> Value {
+        let asked = self.client.issue_cmd(Devtools(command, parameters)).await;
+        asked.unwrap_or_else(|fault| panic!("{command}: {fault}"))
+    }
+
     pub(super) async fn close(self) {
         self.client.clone().close().await.unwrap();
     }
@@ -183,5 +189,24 @@ impl WebDriverCompatibleCommand for Log {
 
     fn method_and_body(&self, _: &url::Url) -> (Method, Option<String>) {
         (Method::POST, Some(json!({ "type": self.0 }).to_string()))
+    }
+}
+
+/// A command of Chromium's own protocol.
+#[derive(Debug)]
+struct Devtools(&'static str, Value);
+
+impl WebDriverCompatibleCommand for Devtools {
+    fn endpoint(
+        &self,
+        base_url: &url::Url,
+        session_id: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
+        base_url.join(&format!("session/{}/goog/cdp/execute", session_id.unwrap()))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (Method, Option<String>) {
+        let body = json!({ "cmd": self.0, "params": self.1 });
+        (Method::POST, Some(body.to_string()))
     }
 }

@@ -4,6 +4,7 @@
 
 mod driver;
 mod line;
+mod page;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
