@@ -25,6 +25,8 @@ mod gate;
 mod operator;
 mod process;
 mod proxy;
+mod reload;
+mod replicas;
 mod shutdown;
 mod unchanged;
 mod waiting;

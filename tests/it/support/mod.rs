@@ -11,6 +11,8 @@ mod origin;
 mod ports;
 pub(crate) mod process;
 pub(crate) mod raw;
+#[path = "../../parts/redis.rs"]
+pub(crate) mod redis_process;
 mod server;
 mod site;
 mod visitor;

@@ -138,6 +138,13 @@ impl Process {
         lines
     }
 
+    /// Sends it a signal, by its short name.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.unwrap().success());
+    }
+
     /// Somebody opens a page.
     pub(crate) async fn open(&self, path: &str) -> u16 {
         self.send(Ask::page(path)).await
