@@ -41,12 +41,7 @@ async fn a_moving_line_outlives_one_fault_after_the_other() {
     }
 
     moves_on(&site, 10).await;
-    let mut control = redis.control().await;
-    let flushed: String = redis::cmd("FLUSHALL")
-        .query_async(&mut control)
-        .await
-        .unwrap();
-    assert_eq!(flushed, "OK");
+    redis.flush().await;
     moves_on(&site, 10).await;
     other.kill();
     moves_on(&site, 10).await;

@@ -49,6 +49,16 @@ impl Redis {
         self.process.kill();
     }
 
+    /// Empties it behind the gateways' backs.
+    pub(crate) async fn flush(&self) {
+        let flushed = redis::cmd("FLUSHALL");
+        let flushed: String = flushed
+            .query_async(&mut self.control().await)
+            .await
+            .unwrap();
+        assert_eq!(flushed, "OK");
+    }
+
     /// A connection behind the gateways' backs.
     pub(crate) async fn control(&self) -> MultiplexedConnection {
         let client = redis::Client::open(format!("redis://{}/", self.address)).unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
+use arc_swap::ArcSwap;
 use sumun::clock::Clock;
 use sumun::controller::{Bench, Controller};
 use sumun::ledger::{Ledger, Ledgers};
@@ -32,14 +33,7 @@ impl Clockwork {
         let clock = Clock::manual(MORNING_MS);
         let metrics = Arc::new(Metrics::default());
         let store = Store::Memory(MemoryStore::new(clock.clone(), "run"));
-        let bench = Arc::new(Bench {
-            store: store.clone(),
-            gateway: "hand".to_owned(),
-            keys: vec!["a".to_owned()],
-            config: arc_swap::ArcSwap::default(),
-            metrics: Arc::clone(&metrics),
-            catalog_read: AtomicBool::new(true),
-        });
+        let bench = Arc::new(bench(&store, "hand", &metrics));
         let routed: Vec<Arc<EventSettings>> = events.iter().cloned().map(Arc::new).collect();
         let open = |event| Ledger::open(event, &store, "hand", clock.clone(), &metrics);
         let ledgers: Vec<Arc<Ledger>> = events.into_iter().map(open).collect();
@@ -79,6 +73,18 @@ impl Clockwork {
                 controller.pass().await;
             }
         }
+    }
+}
+
+/// What the controllers of a gateway share.
+pub(crate) fn bench(store: &Store, gateway: &str, metrics: &Arc<Metrics>) -> Bench {
+    Bench {
+        store: store.clone(),
+        gateway: gateway.to_owned(),
+        keys: vec!["a".to_owned()],
+        config: ArcSwap::default(),
+        metrics: Arc::clone(metrics),
+        catalog_read: AtomicBool::new(true),
     }
 }
 

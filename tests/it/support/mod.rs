@@ -23,6 +23,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -32,7 +33,7 @@ use tokio::net::TcpStream;
 
 pub(crate) use answer::Answer;
 pub(crate) use call::Call;
-pub(crate) use clockwork::{Clockwork, MORNING_MS, data_thread};
+pub(crate) use clockwork::{Clockwork, MORNING_MS, bench, data_thread};
 pub(crate) use hand::{ByHand, some};
 pub(crate) use origin::{Origin, Reply, Seen, completes_at_done};
 pub(crate) use ports::free_address;
@@ -92,6 +93,12 @@ pub(crate) async fn exchange(door: SocketAddr, bytes: &str) -> Vec<u8> {
         std::io::Result::Ok(answer)
     };
     bounded("an answer", talk).await.expect("cut off")
+}
+
+/// Adds a header.
+fn append(headers: &mut HeaderMap, name: &str, value: &str) {
+    let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+    headers.append(name, HeaderValue::from_str(value).unwrap());
 }
 
 /// What a token claims, whoever signed it.

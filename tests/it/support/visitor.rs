@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::site::ring;
-use super::{Answer, BOUND, claims, connect, until};
+use super::{Answer, BOUND, append, claims, connect, until};
 
 /// A request, before it has a visitor's cookies.
 #[derive(Clone, Debug)]
@@ -116,9 +116,7 @@ impl Ask {
     }
 
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
-        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-        self.headers
-            .append(name, HeaderValue::from_str(value).unwrap());
+        append(&mut self.headers, name, value);
         self
     }
 }
