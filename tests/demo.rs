@@ -1,9 +1,22 @@
-//! `sumun demo` with few visitors and a short wave, in this process.
+//! `sumun demo` with few visitors and a short wave, in a process of its own:
+//! its shop is so frail that other tests beside it would count as its crowd.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "parts/ports.rs"]
+mod ports;
 
 use std::future::pending;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use sumun::demo::{self, DemoError, Options, Show};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Port 0 is any: tests run side by side.
 const SMALL: Options = Options {
@@ -29,10 +42,36 @@ async fn behind_the_gateway_everybody_gets_in_and_the_shop_holds() {
     assert!(behind.order.is_some_and(|tau| tau > 0.5), "{summary}");
 }
 
+/// Resolves once the gateway at this door is ready.
+async fn ready(door: SocketAddr) {
+    let answer = async || {
+        let mut stream = TcpStream::connect(door).await.ok()?;
+        let ask = format!("GET /__sumun/readyz HTTP/1.0\r\nhost: {door}\r\n\r\n");
+        stream.write_all(ask.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        Some(answer)
+    };
+    let looking = async {
+        while !answer()
+            .await
+            .is_some_and(|answer| answer.contains(" 200 "))
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let looked = tokio::time::timeout(Duration::from_secs(60), looking).await;
+    looked.expect("the gateway is never ready");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_ends_it_with_a_summary() {
-    let soon = tokio::time::sleep(Duration::from_millis(300));
-    let summary = demo::run(SMALL, soon).await.unwrap();
+    let door = ports::free_address();
+    let options = Options {
+        port: Some(door.port()),
+        ..SMALL
+    };
+    let summary = demo::run(options, ready(door)).await.unwrap();
     assert!(summary.interrupted);
     let text = summary.to_string();
     assert!(text.contains("The demo was ended"), "{text}");

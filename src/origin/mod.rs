@@ -5,6 +5,8 @@
 mod alarm;
 mod body;
 mod connect;
+mod fault;
+mod framing;
 mod headers;
 mod pool;
 mod tunnel;
@@ -25,6 +27,7 @@ use hyper::client::conn::TrySendError;
 use tokio::time::Instant;
 
 pub use body::{Body, OriginBody};
+pub use fault::OriginError;
 pub use rustls::pki_types::CertificateDer;
 pub use tunnel::{Tunnel, TunnelEnd};
 
@@ -124,44 +127,6 @@ pub enum Forwarded<G> {
 pub struct Timing {
     /// From the beginning of forwarding to the head of the answer, connecting included.
     pub first_byte: Duration,
-}
-
-/// Why there is no answer from the origin, or why it broke off.
-#[derive(Debug, thiserror::Error)]
-pub enum OriginError {
-    /// No connection could be opened.
-    #[error("the origin cannot be reached: {0}")]
-    Connect(std::io::Error),
-    /// No connection was opened in time.
-    #[error("the origin did not accept a connection in time")]
-    ConnectTimeout,
-    /// The connection ended before the head of the answer.
-    #[error("the origin closed the connection before answering: {0}")]
-    Reset(hyper::Error),
-    /// The head of the answer did not come in time.
-    #[error("the origin did not begin to answer in time")]
-    FirstByteTimeout,
-    /// The origin stopped taking the request, or stopped sending its answer.
-    #[error("the origin stopped in the middle")]
-    IdleTimeout,
-    /// The answer is not HTTP.
-    #[error("the origin's answer is malformed: {0}")]
-    Malformed(hyper::Error),
-    /// The answer breaks a rule whose breach has more than one reading.
-    #[error("the origin's answer is malformed: {0}")]
-    Protocol(&'static str),
-    /// A 101 that nobody asked for, or to another protocol.
-    #[error("the origin switched protocols unasked")]
-    UnsolicitedUpgrade,
-    /// The answer's body broke off.
-    #[error("the origin's answer broke off: {0}")]
-    BodyCut(hyper::Error),
-    /// The client's body is malformed: the client's fault.
-    #[error("the request's body is malformed")]
-    RequestBody,
-    /// The client went away before its request was whole.
-    #[error("the client left before its request was whole")]
-    ClientGone,
 }
 
 /// The origin, as one data thread sees it. Cloning is cheap.
@@ -350,48 +315,6 @@ impl Origin {
             }
         });
         Ok(Forwarded::Response(response, timing))
-    }
-}
-
-impl OriginError {
-    /// What the client should get.
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
-        match self {
-            Self::ConnectTimeout | Self::FirstByteTimeout | Self::IdleTimeout => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
-            Self::RequestBody | Self::ClientGone => StatusCode::BAD_REQUEST,
-            Self::Connect(_)
-            | Self::Reset(_)
-            | Self::Malformed(_)
-            | Self::Protocol(_)
-            | Self::UnsolicitedUpgrade
-            | Self::BodyCut(_) => StatusCode::BAD_GATEWAY,
-        }
-    }
-
-    /// A short name for metrics and logs.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Connect(_) => "connect",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::Reset(_) => "reset",
-            Self::FirstByteTimeout => "first_byte_timeout",
-            Self::IdleTimeout => "idle_timeout",
-            Self::Malformed(_) | Self::Protocol(_) => "protocol",
-            Self::UnsolicitedUpgrade => "unsolicited_upgrade",
-            Self::BodyCut(_) => "body_cut",
-            Self::RequestBody => "request_body",
-            Self::ClientGone => "client_gone",
-        }
-    }
-
-    /// Whether it is the client's doing; the origin is not to be blamed or counted.
-    #[must_use]
-    pub fn is_clients_fault(&self) -> bool {
-        matches!(self, Self::RequestBody | Self::ClientGone)
     }
 }
 

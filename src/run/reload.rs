@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use notify::{RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecursiveMode, Watcher};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, warn};
@@ -78,9 +79,11 @@ pub(super) fn in_force(started: &Config, fresh: &Config) -> Config {
 }
 
 fn watcher(path: &Path, changed: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |_| {
-        // One waiting notice is as good as many.
-        let _ = changed.try_send(());
+    let mut watcher = notify::recommended_watcher(move |event| {
+        if is_change(&event) {
+            // One waiting notice is as good as many.
+            let _ = changed.try_send(());
+        }
     })?;
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -88,6 +91,16 @@ fn watcher(path: &Path, changed: mpsc::Sender<()>) -> notify::Result<notify::Rec
     };
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
     Ok(watcher)
+}
+
+/// Whether something may have changed: not when a file was only opened, as
+/// this one is by our own looking at it.
+fn is_change(event: &notify::Result<Event>) -> bool {
+    let Ok(event) = event else { return true };
+    match event.kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        _ => true,
+    }
 }
 
 #[cfg(test)]
@@ -137,5 +150,29 @@ mod tests {
             assert_ne!(runs, fresh, "{line}");
             assert_eq!(runs, config("", "limit = 6"), "{line}");
         }
+    }
+
+    #[tokio::test]
+    async fn reading_the_file_is_no_change_and_writing_it_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("gateway.toml");
+        std::fs::write(&file, "limit = 1").unwrap();
+        let (tell, mut told) = mpsc::channel(16);
+        let mut watcher = notify::recommended_watcher(move |event| {
+            let _full = tell.blocking_send(event);
+        })
+        .unwrap();
+        watcher
+            .watch(folder.path(), RecursiveMode::NonRecursive)
+            .unwrap();
+        let mut next = async || {
+            let told = tokio::time::timeout(Duration::from_secs(20), told.recv());
+            told.await.expect("no notice").unwrap()
+        };
+        std::fs::read(&file).unwrap();
+        let opened = next().await;
+        assert!(!is_change(&opened), "{opened:?}");
+        std::fs::write(&file, "limit = 2").unwrap();
+        while !is_change(&next().await) {}
     }
 }

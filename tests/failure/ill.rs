@@ -149,7 +149,7 @@ async fn redis_is_loading_for_seconds_before_it_answers() {
     }
     let _: redis::Value = filler.query_async(&mut control).await.unwrap();
     order(&mut control, "SAVE").await;
-    town.redis.as_mut().unwrap().restart_without_waiting();
+    town.redis.as_mut().unwrap().restart_loading();
     all(&town, "sumun_store_up", 0.0).await;
     until("the server is loading", SOON, async || {
         town.redis.as_ref().unwrap().is_loading().await

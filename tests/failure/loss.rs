@@ -91,12 +91,7 @@ async fn redis_is_flushed_with_a_line_before_the_door() {
     let mut town = Town::shared(&[]).await;
     town.fill().await;
     town.queue("before", 8).await;
-    let mut redis = town.redis.as_ref().unwrap().control().await;
-    let flushed: String = redis::cmd("FLUSHALL")
-        .query_async(&mut redis)
-        .await
-        .unwrap();
-    assert_eq!(flushed, "OK");
+    town.redis.as_ref().unwrap().flush().await;
     all_is_well_again(&town).await;
     town.queue("after", 4).await;
     town.everybody_gets_in().await;
@@ -229,12 +224,8 @@ async fn what_the_api_changed_survives_an_emptied_redis() {
         })
         .await;
     }
+    redis.flush().await;
     let mut control = redis.control().await;
-    let flushed: String = redis::cmd("FLUSHALL")
-        .query_async(&mut control)
-        .await
-        .unwrap();
-    assert_eq!(flushed, "OK");
     until("the changes are in Redis again", SOON, async || {
         let kept: Vec<String> = control.hkeys("sumun:events").await.unwrap();
         ["main", "sale"]

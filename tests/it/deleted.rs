@@ -3,6 +3,7 @@
 //! Two gateways on one store, whose clock is moved by hand.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use serde_json::{Value, json};
 use sumun::catalog::{Base, Catalog};
@@ -15,9 +16,8 @@ use sumun::room::event::EventId;
 use sumun::store::dump::Dump;
 use sumun::store::{MemoryStore, Put, Store};
 
-use crate::support::{ring, until};
+use crate::support::{MORNING_MS, bench, ring, until};
 
-const MORNING_MS: u64 = 1_800_000_000_000;
 const MINUTE_MS: u64 = 60_000;
 const WEEK_MS: u64 = 7 * 24 * 60 * MINUTE_MS;
 
@@ -40,12 +40,8 @@ fn gateway(name: &str, file: &[&str], store: &Store, clock: &Clock) -> Catalog {
     let config = Config::parse(&text, std::iter::empty()).unwrap();
     let metrics = Arc::new(Metrics::default());
     let bench = Arc::new(Bench {
-        store: store.clone(),
-        gateway: name.to_owned(),
-        keys: vec!["a".to_owned()],
-        config: arc_swap::ArcSwap::default(),
-        metrics: Arc::clone(&metrics),
-        catalog_read: std::sync::atomic::AtomicBool::new(false),
+        catalog_read: AtomicBool::new(false),
+        ..bench(store, name, &metrics)
     });
     let reception = Arc::new(Reception::new(ring(&["a"]), metrics, clock.clone()));
     let base = Base {

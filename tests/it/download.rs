@@ -9,16 +9,13 @@ use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{Ask, BOUND, ByHand, Reply, Seen, Site, some, until};
+use crate::support::{Ask, BOUND, ByHand, Reply, Seen, Site, noise, some, until};
 
 #[tokio::test]
 async fn a_long_download_keeps_its_session_and_its_end_lets_it_lapse() {
     let mut hand = ByHand::with("limit = 1\nsession_idle = \"2m\"").await;
     let mut visitor = hand.visitor_inside().await;
-    let (reply, parts) = Reply::parts();
-    let reply = std::sync::Mutex::new(Some(reply));
-    hand.origin
-        .answers(move |_| reply.lock().unwrap().take().unwrap_or_else(Reply::page));
+    let parts = hand.origin.answers_once_in_parts();
     let mut download = visitor.begin(Ask::page("/film.mp4")).await.into_body();
     for minute in 0..10_u8 {
         parts.send(Bytes::from(vec![minute; 10])).unwrap();
@@ -79,18 +76,6 @@ async fn a_websocket_without_a_pass_passes_unsessioned_while_it_is_calm() {
     socket.send(Message::text("x")).await.unwrap();
     assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("x"));
     assert_eq!(site.origin.last().header("sumun-session"), None);
-}
-
-/// Bytes that no accident makes equal.
-fn noise(length: usize) -> Bytes {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let words = (0..length.div_ceil(8)).flat_map(|_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.take(length).collect::<Vec<u8>>().into()
 }
 
 #[tokio::test]
@@ -170,10 +155,7 @@ async fn what_was_not_modified_stays_so() {
 async fn a_visitor_who_leaves_a_download_lets_its_session_lapse() {
     let mut hand = ByHand::with("limit = 1\nsession_idle = \"1m\"").await;
     let mut visitor = hand.visitor_inside().await;
-    let (reply, parts) = Reply::parts();
-    let reply = std::sync::Mutex::new(Some(reply));
-    hand.origin
-        .answers(move |_| reply.lock().unwrap().take().unwrap_or_else(Reply::page));
+    let parts = hand.origin.answers_once_in_parts();
     let mut download = visitor.begin(Ask::page("/film.mp4")).await.into_body();
     parts.send(Bytes::from_static(b"beginning")).unwrap();
     some(&mut download).await;

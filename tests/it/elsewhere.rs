@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sumun::api::queue::PublicDoor;
 use sumun::clock::Clock;
 use sumun::config::Config;
-use sumun::controller::{Bench, Controller};
+use sumun::controller::Controller;
 use sumun::ledger::{Ledger, Ledgers};
 use sumun::metrics::Metrics;
 use sumun::reception::{Reception, Site};
@@ -21,9 +21,7 @@ use sumun::visitor::address::TrustedProxies;
 
 use sumun::token::{Pass, Token, Verdict};
 
-use crate::support::ring;
-
-const MORNING_MS: u64 = 1_800_000_000_000;
+use crate::support::{MORNING_MS, bench, ring};
 
 const KEY: &str = "Bearer a-secret-of-the-customers-own-server";
 
@@ -45,14 +43,7 @@ impl Gateway {
         let event = config.events[0].clone();
         let metrics = Arc::new(Metrics::default());
         let ledger = Ledger::open(event, store, name, clock.clone(), &metrics);
-        let bench = Arc::new(Bench {
-            store: store.clone(),
-            gateway: name.to_owned(),
-            keys: vec!["a".to_owned()],
-            config: arc_swap::ArcSwap::default(),
-            metrics: Arc::clone(&metrics),
-            catalog_read: std::sync::atomic::AtomicBool::new(true),
-        });
+        let bench = Arc::new(bench(store, name, &metrics));
         let controller = Controller::new(bench, Arc::clone(&ledger));
         let reception = Arc::new(Reception::new(ring(&["a"]), metrics, clock.clone()));
         reception.site.store(Arc::new(Site {

@@ -1,6 +1,15 @@
-//! The whole server over real sockets: a configuration, an origin that
-//! records what reached it, and visitors with cookie jars of their own. What
-//! is asserted is what a visitor or the origin sees.
+//! The whole server over real sockets, in one binary: a configuration, an
+//! origin that records what reached it, and visitors with cookie jars of their
+//! own. What is asserted is what a visitor, an operator or the origin sees.
+//!
+//! - the line: `waiting`, `gate`, `clients`, `carried`, `download`, `shutdown`
+//! - several gateways: `replicas`, `elsewhere`, `deleted`
+//! - the proxy alone: `proxy`; before a real nginx: `unchanged`
+//! - programs: `api`; a real Chromium: `browser`
+//! - the operator: `operator`, `command`, `config`, `reload`, `process`
+//!
+//! What breaks stands in `tests/failure`, the store's contract in
+//! `tests/store`, the promises by seeds in `tests/simulation`.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,8 +20,12 @@
 
 mod support;
 
+mod api;
+mod browser;
+mod carried;
 mod clients;
-mod cookies;
+mod command;
+mod config;
 mod counted;
 mod deleted;
 mod download;
@@ -20,5 +33,9 @@ mod elsewhere;
 mod gate;
 mod operator;
 mod process;
+mod proxy;
+mod reload;
+mod replicas;
 mod shutdown;
+mod unchanged;
 mod waiting;

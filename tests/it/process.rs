@@ -2,11 +2,12 @@
 
 use serde_json::json;
 
-use crate::support::{Ask, Process, nobody, until};
+use crate::support::process::Process;
+use crate::support::{Ask, free_address, until};
 
 #[tokio::test]
 async fn an_origin_that_fails_is_told_of_once_and_not_with_each_request() {
-    let gateway = Process::at(nobody(), nobody(), "").await;
+    let gateway = Process::at(free_address(), free_address(), "").await;
     for _ in 0..40 {
         assert_eq!(gateway.open("/").await, 502);
     }
@@ -21,7 +22,7 @@ async fn an_origin_that_fails_is_told_of_once_and_not_with_each_request() {
 #[tokio::test]
 async fn a_second_process_at_the_public_address_is_told_of() {
     const SHARED: &str = "another process listens at this address too";
-    let (door, origin) = (nobody(), nobody());
+    let (door, origin) = (free_address(), free_address());
     let first = Process::at(door, origin, "").await;
     assert_eq!(first.open("/").await, 502);
     let second = Process::at(door, origin, "").await;
@@ -35,7 +36,7 @@ async fn a_second_process_at_the_public_address_is_told_of() {
 
 #[tokio::test]
 async fn calls_of_the_api_have_a_line_in_the_access_log_without_query_and_token() {
-    let gateway = Process::at(nobody(), nobody(), "").await;
+    let gateway = Process::at(free_address(), free_address(), "").await;
     let poll = Ask::fetch("/__sumun/v1/status?eventId=main&ticket=not-a-ticket");
     assert_eq!(gateway.send(poll).await, 401);
     let lines = until("the line", async || {

@@ -8,15 +8,7 @@ use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Ask, BOUND, Plan, Reply, Seen, Site, Visitor, some, until};
-
-fn completes_at_done(seen: &Seen) -> Reply {
-    if seen.target == "/done" {
-        Reply::page().with("sumun-session", "complete")
-    } else {
-        Reply::page()
-    }
-}
+use crate::support::{Ask, BOUND, Plan, Site, Visitor, completes_at_done, some, until};
 
 #[tokio::test]
 async fn told_to_stop_it_is_not_ready_at_once_and_accepts_for_a_while() {
@@ -24,7 +16,7 @@ async fn told_to_stop_it_is_not_ready_at_once_and_accepts_for_a_while() {
         .top("drain_delay = \"2s\"")
         .open()
         .await;
-    let reception = std::sync::Arc::clone(&site.running.reception);
+    let reception = std::sync::Arc::clone(&site.server.running.reception);
     assert!(reception.is_ready());
     assert!(TcpStream::connect(site.admin).await.is_ok());
     site.begin_stop();
@@ -43,10 +35,7 @@ async fn a_running_download_finishes_before_the_end() {
         .top("drain_timeout = \"30s\"")
         .open()
         .await;
-    let (reply, parts) = Reply::parts();
-    let reply = std::sync::Mutex::new(Some(reply));
-    site.origin
-        .answers(move |_| reply.lock().unwrap().take().unwrap_or_else(Reply::page));
+    let parts = site.origin.answers_once_in_parts();
     let mut download = site.visitor().begin(Ask::page("/film")).await.into_body();
     parts.send(Bytes::from_static(b"first ")).unwrap();
     assert_eq!(some(&mut download).await, "first ");
@@ -91,10 +80,7 @@ async fn a_request_that_never_ends_does_not_hold_the_end_for_ever() {
         .top("drain_timeout = \"1s\"")
         .open()
         .await;
-    let (reply, parts) = Reply::parts();
-    let reply = std::sync::Mutex::new(Some(reply));
-    site.origin
-        .answers(move |_| reply.lock().unwrap().take().unwrap_or_else(Reply::page));
+    let parts = site.origin.answers_once_in_parts();
     let mut download = site.visitor().begin(Ask::page("/film")).await.into_body();
     parts.send(Bytes::from_static(b"first ")).unwrap();
     some(&mut download).await;

@@ -3,7 +3,22 @@
 
 use sumun::room::ticket::Number;
 
-use super::model::Counts;
+/// How much happened, for the summary and to see that a scenario bites.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
+    pub walked_in: u64,
+    pub claimed: u64,
+    pub issued: u64,
+    pub steps: u64,
+    pub lost_races: u64,
+    pub lapsed: u64,
+    pub recoveries: u64,
+    pub too_late: u64,
+    pub held: u64,
+    pub lost_passes: u64,
+    pub checked_positions: u64,
+    pub most_inside: u64,
+}
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {

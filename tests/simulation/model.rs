@@ -8,6 +8,8 @@ use sumun::room::snapshot::{OFFER_MS, RECOVERY_MIN_MS, Rules, Snapshot, UNPROVEN
 use sumun::room::ticket::{Generation, Number, SessionKey};
 use sumun::room::time::Timestamp;
 
+use super::figures::Counts;
+
 /// How long ago a called ticket may have been called and still enter.
 const LATE_MS: u64 = 600_000;
 
@@ -38,23 +40,6 @@ pub(crate) struct Place {
     /// Whether the line of his signs of life reaches the store unbroken.
     pub sure: bool,
     pub called: Option<Timestamp>,
-}
-
-/// How much happened, for the summary and to see that a scenario bites.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Counts {
-    pub walked_in: u64,
-    pub claimed: u64,
-    pub issued: u64,
-    pub steps: u64,
-    pub lost_races: u64,
-    pub lapsed: u64,
-    pub recoveries: u64,
-    pub too_late: u64,
-    pub held: u64,
-    pub lost_passes: u64,
-    pub checked_positions: u64,
-    pub most_inside: u64,
 }
 
 pub(crate) struct Model {

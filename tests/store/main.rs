@@ -14,6 +14,10 @@
 mod differential;
 mod door;
 mod generator;
+#[path = "../parts/ports.rs"]
+mod ports;
+#[path = "../parts/redis.rs"]
+mod redis_process;
 mod replicas;
 mod scenarios;
 mod server;

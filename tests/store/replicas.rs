@@ -12,7 +12,8 @@ use sumun::store::{Reply, Store};
 use tempfile::TempDir;
 
 use crate::door::Door;
-use crate::server::{Server, connect, free_port};
+use crate::ports::free_address;
+use crate::server::{Server, connect};
 use crate::world::{is_inside, settings, ticket};
 
 /// Nothing that is waited for takes longer.
@@ -45,7 +46,7 @@ struct Sentinel {
 impl Sentinel {
     fn start(primary: u16) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (file, port) = (dir.path().join("sentinel.conf"), free_port());
+        let (file, port) = (dir.path().join("sentinel.conf"), free_address().port());
         let text = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\nrequirepass of-sentinels\n\
              sentinel monitor shop 127.0.0.1 {primary} 2\n\
@@ -111,7 +112,7 @@ const OF_SERVERS: [&str; 4] = ["--requirepass", "of-servers", "--masterauth", "o
 
 /// A primary with a replica that has caught up.
 async fn pair() -> [(Server, u16); 2] {
-    let ports = [free_port(), free_port()];
+    let ports = [free_address().port(), free_address().port()];
     let primary = server(ports[0], &OF_SERVERS);
     let of = ["--replicaof", &format!("127.0.0.1 {}", ports[0])];
     let replica = server(ports[1], &[&OF_SERVERS[..], &of[..]].concat());
@@ -158,7 +159,7 @@ async fn a_failover_is_followed_and_numbers_go_on_above_those_before() {
         .await;
     }
     let [a, b, c] = sentinels.each_ref().map(|sentinel| sentinel.port);
-    let gone = free_port();
+    let gone = free_address().port();
     let url = format!(
         "redis-sentinel://:of-servers@127.0.0.1:{gone},127.0.0.1:{a},127.0.0.1:{b},127.0.0.1:{c}\
          /shop?sentinel_password=of-sentinels"
@@ -238,7 +239,7 @@ impl Cluster {
         let servers: Vec<(Server, u16)> = (0..3)
             .map(|_| {
                 // The nodes talk to each other ten thousand ports above.
-                let (port, bus) = (free_port(), free_port().to_string());
+                let (port, bus) = (free_address().port(), free_address().port().to_string());
                 let args = [
                     "--cluster-enabled",
                     "yes",

@@ -11,7 +11,8 @@ use sumun::store::redis::RedisStore;
 use sumun::store::{Answer, Entrant, Reply, StoreError};
 
 use crate::door::Door;
-use crate::server::{Server, connect, free_port};
+use crate::ports::free_address;
+use crate::server::{Server, connect};
 use crate::world::{World, rules, session, settings};
 
 /// The rights that a user needs: these commands, on keys below the prefix.
@@ -173,7 +174,7 @@ async fn tls_is_spoken_and_an_unknown_certificate_is_not_believed() {
     std::fs::write(path("ca.pem"), authority_certificate.pem()).unwrap();
     std::fs::write(path("server.pem"), certificate.pem()).unwrap();
     std::fs::write(path("server.key"), key.serialize_pem()).unwrap();
-    let port = free_port().to_string();
+    let port = free_address().port().to_string();
     let file = |name: &str| path(name).display().to_string();
     let _server = Server::start(&[
         "--tls-port",
@@ -340,7 +341,7 @@ async fn a_policy_that_evicts_is_warned_of_with_the_remedy() {
 
 #[tokio::test]
 async fn a_store_may_be_made_before_its_server_is_there() {
-    let port = free_port().to_string();
+    let port = free_address().port().to_string();
     let mut settings = settings(format!("redis://127.0.0.1:{port}"), "sumun");
     settings.timeout = Duration::from_secs(5);
     let door = Door::new(&settings);

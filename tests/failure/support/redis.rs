@@ -1,19 +1,21 @@
 //! A real redis-server on a port of its own, in a directory of its own.
 
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 
 use super::free_address;
+use super::redis_process::RedisProcess;
+
+/// What its log says when it takes connections.
+const READY: &str = "Ready to accept connections";
 
 /// A running server; ended when dropped.
 pub(crate) struct Redis {
     pub(crate) address: SocketAddr,
-    child: Child,
+    process: RedisProcess,
     dir: TempDir,
     args: Vec<String>,
 }
@@ -22,12 +24,14 @@ impl Redis {
     /// Starts a server, with more arguments (it keeps nothing without).
     pub(crate) fn start(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         let address = free_address();
-        let child = launch(&dir, address, &args);
+        let port = address.port().to_string();
+        let address_args = ["--bind", "127.0.0.1", "--port", &port];
+        let args = [&address_args, args].concat();
+        let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
         Self {
             address,
-            child,
+            process: RedisProcess::start(dir.path(), &args, READY),
             dir,
             args,
         }
@@ -42,16 +46,13 @@ impl Redis {
 
     /// Starts a process that was stopped, at the same address.
     pub(crate) fn start_again(&mut self) {
-        self.child = launch(&self.dir, self.address, &self.args);
+        self.process = RedisProcess::start(self.dir.path(), &self.args, READY);
     }
 
-    /// Kills the process and starts another one, which may be loading for a while.
-    pub(crate) fn restart_without_waiting(&mut self) {
+    /// Kills the process and starts another one, which is loading its data.
+    pub(crate) fn restart_loading(&mut self) {
         self.stop();
-        self.child = command(&self.dir, self.address, &self.args)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        self.process = RedisProcess::start(self.dir.path(), &self.args, "Loading RDB");
     }
 
     /// Whether it answers that it is loading its data.
@@ -69,8 +70,17 @@ impl Redis {
 
     /// Kills the process.
     pub(crate) fn stop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.kill();
+    }
+
+    /// Empties it behind the gateways' backs.
+    pub(crate) async fn flush(&self) {
+        let flushed = redis::cmd("FLUSHALL");
+        let flushed: String = flushed
+            .query_async(&mut self.control().await)
+            .await
+            .unwrap();
+        assert_eq!(flushed, "OK");
     }
 
     /// A connection behind the gateways' backs.
@@ -80,49 +90,9 @@ impl Redis {
     }
 }
 
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
 /// Sessions that a server knows of, if it answers.
 pub(crate) async fn sessions(server: SocketAddr) -> Option<u64> {
     let client = redis::Client::open(format!("redis://{server}/")).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.ok()?;
     connection.zcard("sumun:{main}:active").await.ok()
-}
-
-fn command(dir: &TempDir, address: SocketAddr, args: &[String]) -> Command {
-    let mut command = Command::new("redis-server");
-    command
-        .args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"])
-        .arg("--port")
-        .arg(address.port().to_string())
-        .arg("--dir")
-        .arg(dir.path())
-        .args(args)
-        .stdin(Stdio::null());
-    command
-}
-
-fn launch(dir: &TempDir, address: SocketAddr, args: &[String]) -> Child {
-    let mut child = command(dir, address, args)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("redis-server 7.0 or newer must be installed to run the failure suite");
-    let mut log = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut said = Vec::new();
-    for line in log.by_ref() {
-        let line = line.unwrap();
-        let ready = line.contains("Ready to accept connections");
-        said.push(line);
-        if ready {
-            std::thread::spawn(move || log.for_each(drop));
-            return child;
-        }
-    }
-    let _ = child.kill();
-    let _ = child.wait();
-    panic!("redis-server did not start:\n{}", said.join("\n"));
 }

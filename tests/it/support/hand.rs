@@ -8,31 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use sumun::clock::Clock;
-use sumun::controller::{Bench, Controller};
 use sumun::gateway::{Gateway, Manner};
-use sumun::ledger::{Ledger, Ledgers, View};
-use sumun::metrics::Metrics;
+use sumun::ledger::{Ledger, View};
 use sumun::origin::OriginSettings;
-use sumun::reception::{Reception, Site};
-use sumun::room::routes::Routes;
+use sumun::reception::Reception;
 use sumun::server::{self, Places, Settings};
-use sumun::store::{MemoryStore, Store};
 use sumun::visitor::address::TrustedProxies;
 use tokio::sync::watch;
 
-use super::{Origin, Plan, Visitor, ring};
-
-/// When the clock starts: any moment will do.
-const MORNING_MS: u64 = 1_800_000_000_000;
+use super::{Clockwork, Origin, Plan, Visitor, data_thread};
 
 /// A site whose clock stands still until it is moved.
 pub(crate) struct ByHand {
     pub(crate) origin: Origin,
     pub(crate) ledger: Arc<Ledger>,
-    clock: Clock,
-    controller: Controller,
-    reception: Arc<Reception>,
+    work: Clockwork,
     door: SocketAddr,
     drain: watch::Sender<bool>,
 }
@@ -42,33 +32,13 @@ impl ByHand {
     pub(crate) async fn with(settings: &str) -> Self {
         let origin = Origin::open().await;
         let config = Plan::event(settings).config(origin.address);
-        let event = config.events[0].clone();
-        let clock = Clock::manual(MORNING_MS);
-        let metrics = Arc::new(Metrics::default());
-        let store = Store::Memory(MemoryStore::new(clock.clone(), "run"));
-        let ledger = Ledger::open(event.clone(), &store, "hand", clock.clone(), &metrics);
-        let bench = Arc::new(Bench {
-            store,
-            gateway: "hand".to_owned(),
-            keys: vec!["a".to_owned()],
-            config: arc_swap::ArcSwap::default(),
-            metrics: Arc::clone(&metrics),
-            catalog_read: std::sync::atomic::AtomicBool::new(true),
-        });
-        let controller = Controller::new(bench, Arc::clone(&ledger));
-        let reception = Arc::new(Reception::new(ring(&["a"]), metrics, clock.clone()));
-        reception.site.store(Arc::new(Site {
-            ledgers: Ledgers::new(vec![Arc::clone(&ledger)]),
-            routes: Routes::new(&[Arc::new(event)], &[]),
-        }));
+        let work = Clockwork::of(config.events);
         let (drain, draining) = watch::channel(false);
-        let door = serve(&reception, &origin, draining);
+        let door = serve(&work.reception, &origin, draining);
         let mut hand = Self {
             origin,
-            ledger,
-            clock,
-            controller,
-            reception,
+            ledger: work.ledger("main"),
+            work,
             door,
             drain,
         };
@@ -78,10 +48,8 @@ impl ByHand {
 
     /// Lets time pass, with two looks of the controller each second.
     pub(crate) async fn pass(&mut self, time: Duration) {
-        const LOOK: u64 = 500;
-        for _ in 0..time.as_millis() / u128::from(LOOK) {
-            self.clock.advance(LOOK);
-            self.controller.pass().await;
+        for _ in 0..time.as_millis() / 500 {
+            self.work.half_a_second(1).await;
         }
     }
 
@@ -96,7 +64,7 @@ impl ByHand {
         self.origin.address = listener.local_addr().unwrap();
         drop(listener);
         let (drain, draining) = watch::channel(false);
-        self.door = serve(&self.reception, &self.origin, draining);
+        self.door = serve(&self.work.reception, &self.origin, draining);
         self.drain = drain;
         self
     }
@@ -107,16 +75,12 @@ impl ByHand {
 
     /// Somebody who walked in.
     pub(crate) async fn visitor_inside(&self) -> Visitor {
-        let mut visitor = self.visitor();
-        visitor.open("/").await.must_come_from_the_origin();
-        visitor
+        self.visitor().inside().await
     }
 
     /// Somebody who took a ticket.
     pub(crate) async fn visitor_in_line(&self) -> Visitor {
-        let mut visitor = self.visitor();
-        visitor.open("/").await.must_be_a_waiting_page();
-        visitor
+        self.visitor().in_line().await
     }
 
     pub(crate) fn view(&self) -> Arc<View> {
@@ -142,26 +106,19 @@ fn serve(
         cors_origins: Vec::new(),
         access_log: false,
     });
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let served = async move {
-            let origin = sumun::origin::Origin::new(Arc::new(origin));
-            let gateway = Rc::new(Gateway::new(reception, manner, origin));
-            let service = move |request, info| {
-                let gateway = Rc::clone(&gateway);
-                async move { gateway.answer(request, info).await }
-            };
-            let settings = Arc::new(Settings {
-                drain: Duration::ZERO,
-                ..Settings::default()
-            });
-            let places = Places::new(1000, 1000, TrustedProxies::default());
-            server::serve(listener, settings, places, service, draining).await
+    data_thread(move || async move {
+        let origin = sumun::origin::Origin::new(Arc::new(origin));
+        let gateway = Rc::new(Gateway::new(reception, manner, origin));
+        let service = move |request, info| {
+            let gateway = Rc::clone(&gateway);
+            async move { gateway.answer(request, info).await }
         };
-        let _ended = tokio::task::LocalSet::new().block_on(&runtime, served);
+        let settings = Arc::new(Settings {
+            drain: Duration::ZERO,
+            ..Settings::default()
+        });
+        let places = Places::new(1000, 1000, TrustedProxies::default());
+        server::serve(listener, settings, places, service, draining).await
     });
     door
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -17,6 +17,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
+
+use super::append;
 
 /// A request as it reached the origin.
 #[derive(Clone, Debug)]
@@ -70,9 +72,7 @@ impl Reply {
     }
 
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
-        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-        self.headers
-            .append(name, HeaderValue::from_str(value).unwrap());
+        append(&mut self.headers, name, value);
         self
     }
 
@@ -104,6 +104,15 @@ impl Reply {
             body: Body::Echo,
             ..Self::text("")
         }
+    }
+}
+
+/// A page; at `/done` the visit is complete.
+pub(crate) fn completes_at_done(seen: &Seen) -> Reply {
+    if seen.target == "/done" {
+        Reply::page().with("sumun-session", "complete")
+    } else {
+        Reply::page()
     }
 }
 
@@ -155,6 +164,15 @@ impl Origin {
     /// From now on the origin answers so.
     pub(crate) fn answers(&self, script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) {
         *self.desk.script.lock().unwrap() = Arc::new(script);
+    }
+
+    /// The next request is answered by a body of what is sent here, until the
+    /// sender is gone; those after it by a page.
+    pub(crate) fn answers_once_in_parts(&self) -> mpsc::UnboundedSender<Bytes> {
+        let (reply, parts) = Reply::parts();
+        let reply = Mutex::new(Some(reply));
+        self.answers(move |_| reply.lock().unwrap().take().unwrap_or_else(Reply::page));
+        parts
     }
 
     /// Everything that reached it.

@@ -1,57 +1,120 @@
-//! A gateway as a process of its own, whose log can be read.
+//! The program as an operator runs it: its command line, and a gateway as a
+//! process of its own, whose log can be read.
 
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Output};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Ask, Visitor, until};
+use super::{Ask, Call, Visitor, free_address, until};
+
+/// The command, in this folder and with no environment: any SUMUN_ variable
+/// would count as a setting.
+pub(crate) fn sumun(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sumun"));
+    command.env_clear().current_dir(folder).args(arguments);
+    command
+}
+
+/// Runs the command to its end: the exit code, and what was said.
+pub(crate) fn run(folder: &Path, arguments: &[&str]) -> (i32, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = sumun(folder, arguments).output().unwrap();
+    let said = String::from_utf8([stdout, stderr].concat()).unwrap();
+    (status.code().unwrap(), said)
+}
+
+/// Where a gateway will listen.
+#[derive(Clone, Copy)]
+pub(crate) struct Doors {
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+impl Doors {
+    pub(crate) fn free() -> Self {
+        Self {
+            public: free_address(),
+            admin: free_address(),
+        }
+    }
+
+    /// A file for a gateway at these doors: the event `main` with these
+    /// settings (lines of TOML). It writes nothing beside the file.
+    pub(crate) fn file(self, origin: SocketAddr, event: &str) -> String {
+        format!(
+            "listen = \"{}\"\norigin = \"http://{origin}\"\nstate_dir = \"\"\n\
+             drain_delay = \"0s\"\ndrain_timeout = \"2s\"\n\
+             [admin]\nlisten = \"{}\"\n[[event]]\nid = \"main\"\n{event}\n",
+            self.public, self.admin,
+        )
+    }
+}
 
 /// A running gateway; it ends with the test.
 pub(crate) struct Process {
+    doors: Doors,
     child: Child,
-    pub(crate) door: SocketAddr,
+    /// Its log, and the file of one that has no other.
     folder: TempDir,
 }
 
 impl Process {
-    /// Starts one at this address, with these settings (lines of TOML), and
-    /// waits until it is ready.
-    pub(crate) async fn at(door: SocketAddr, origin: SocketAddr, event: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let text = format!(
-            "listen = \"{door}\"\norigin = \"http://{origin}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-             [[event]]\nid = \"main\"\n{event}"
-        );
-        std::fs::write(folder.path().join("gateway.toml"), text).unwrap();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_sumun"))
-            // Any SUMUN_ variable would count as a setting.
-            .env_clear()
-            .current_dir(folder.path())
-            .args(["run", "--log", "json"])
-            .stdout(log)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let process = Self {
-            child,
-            door,
-            folder,
-        };
+    /// Starts a gateway of this file.
+    pub(crate) fn run(file: &Path, doors: Doors) -> Self {
+        Self::run_in(tempfile::tempdir().unwrap(), file, doors)
+    }
+
+    /// Starts a gateway at this public address, with these settings of `main`
+    /// (lines of TOML), and waits until it is ready.
+    pub(crate) async fn at(public: SocketAddr, origin: SocketAddr, event: &str) -> Self {
+        let admin = free_address();
+        let (doors, folder) = (Doors { public, admin }, tempfile::tempdir().unwrap());
+        let file = folder.path().join("gateway.toml");
+        std::fs::write(&file, doors.file(origin, event)).unwrap();
+        let process = Self::run_in(folder, &file, doors);
         until("the process is ready", async || {
-            let lines = process.log();
-            lines
-                .iter()
-                .any(|line| message(line) == "sumun is ready")
-                .then_some(())
+            process.is_ready().then_some(())
         })
         .await;
         process
     }
 
-    /// The lines of the log so far.
+    fn run_in(folder: TempDir, file: &Path, doors: Doors) -> Self {
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let file = file.to_str().unwrap();
+        let child = sumun(folder.path(), &["run", "--log", "json", "--config", file])
+            .stdout(log)
+            .spawn()
+            .unwrap();
+        Self {
+            doors,
+            child,
+            folder,
+        }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        std::net::TcpStream::connect(self.doors.admin).is_ok()
+            && Call::new(self.doors.admin, "GET", "/readyz").send().status == 200
+    }
+
+    /// Whether its metrics have this line.
+    pub(crate) fn shows(&self, line: &str) -> bool {
+        let metrics = Call::new(self.doors.admin, "GET", "/metrics").send();
+        metrics.text().lines().any(|shown| shown == line)
+    }
+
+    /// The lines of its log so far.
     fn log(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.folder.path().join("log")).unwrap();
         let lines = text.lines().filter_map(|l| serde_json::from_str(l).ok());
@@ -68,8 +131,18 @@ impl Process {
     /// The lines of the log that say this.
     pub(crate) fn said(&self, what: &str) -> Vec<Value> {
         let mut lines = self.log();
-        lines.retain(|line| message(line).contains(what));
+        lines.retain(|line| {
+            let message = line["fields"]["message"].as_str();
+            message.is_some_and(|message| message.contains(what))
+        });
         lines
+    }
+
+    /// Sends it a signal, by its short name.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.unwrap().success());
     }
 
     /// Somebody opens a page.
@@ -79,7 +152,7 @@ impl Process {
 
     /// Somebody asks; the status of the answer.
     pub(crate) async fn send(&self, ask: Ask) -> u16 {
-        Visitor::at(self.door).send(ask).await.status
+        Visitor::at(self.doors.public).send(ask).await.status
     }
 }
 
@@ -88,14 +161,4 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn message(line: &Value) -> &str {
-    line["fields"]["message"].as_str().unwrap_or_default()
-}
-
-/// An address at which nobody listens.
-pub(crate) fn nobody() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
 }

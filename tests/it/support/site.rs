@@ -1,18 +1,19 @@
 //! A whole server between an origin and its visitors, from a configuration as
 //! an operator writes it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use sumun::config::Config;
 use sumun::ledger::{Ledger, View};
-use sumun::run::{Listeners, RunError, Running, run};
+use sumun::run::Reload;
 use sumun::token::{Key, Keyring};
-use tokio::sync::{mpsc, oneshot};
 
-use super::{Origin, Visitor, until};
+use super::{Origin, Server, Visitor, until};
+
+/// A port of the system's choice.
+const ANY_PORT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
 
 /// The secret of a signing key.
 fn secret(id: &str) -> String {
@@ -33,6 +34,7 @@ pub(crate) struct Plan {
     tables: String,
     keys: Vec<&'static str>,
     state_dir: String,
+    listen: SocketAddr,
 }
 
 impl Plan {
@@ -44,6 +46,7 @@ impl Plan {
             tables: String::new(),
             keys: vec!["a"],
             state_dir: String::new(),
+            listen: ANY_PORT,
         }
     }
 
@@ -79,6 +82,12 @@ impl Plan {
         self
     }
 
+    /// The public address, where it must be known before.
+    pub(crate) fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
+        self
+    }
+
     pub(super) fn config(&self, origin: SocketAddr) -> Config {
         let keys: Vec<String> = self
             .keys
@@ -90,10 +99,11 @@ impl Plan {
             event,
             tables,
             state_dir,
+            listen,
             ..
         } = self;
         let text = format!(
-            "listen = \"127.0.0.1:0\"\norigin = \"http://{origin}\"\nstate_dir = {state_dir:?}\n\
+            "listen = \"{listen}\"\norigin = \"http://{origin}\"\nstate_dir = {state_dir:?}\n\
              {top}\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = false\n\
              [signing]\nkeys = [{}]\n[[event]]\nid = \"main\"\n{event}\n{tables}",
             keys.join(", ")
@@ -114,37 +124,21 @@ impl Plan {
 
     /// Opens a site before this origin.
     pub(crate) async fn open_before(self, origin: &Origin) -> Site {
-        let config = self.config(origin.address);
-        let listeners = Listeners::open(&config).unwrap();
-        let door = listeners.public_address().unwrap();
-        let admin = listeners.admin_address().unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (reload, reloads) = mpsc::channel(1);
-        let (tell, told) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(1)
-                .enable_all()
-                .build()
-                .unwrap();
-            let stopped = async {
-                let _told_or_gone = stopped.await;
-            };
-            runtime.block_on(run(config, listeners, reloads, stopped, |running| {
-                let _gone = tell.send(running);
-            }))
-        });
-        let running = told.await.expect("the server did not start");
+        let server = self.start_before(origin.address).await;
         Site {
             origin: origin.clone(),
-            door,
-            admin,
-            running,
+            door: server.door,
+            admin: server.admin,
+            server,
             plan: self,
-            reload,
-            stop: Some(stop),
-            thread: Some(thread),
         }
+    }
+
+    /// Starts a server before whatever listens there.
+    pub(crate) async fn start_before(&self, origin: SocketAddr) -> Server {
+        let config = self.config(origin);
+        let started = tokio::task::spawn_blocking(|| Server::start(config));
+        started.await.unwrap()
     }
 }
 
@@ -162,11 +156,8 @@ pub(crate) struct Site {
     pub(crate) door: SocketAddr,
     /// The admin door.
     pub(crate) admin: SocketAddr,
-    pub(crate) running: Running,
+    pub(crate) server: Server,
     plan: Plan,
-    reload: mpsc::Sender<sumun::run::Reload>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<Result<(), RunError>>>,
 }
 
 impl Site {
@@ -182,16 +173,12 @@ impl Site {
 
     /// Somebody who walked in.
     pub(crate) async fn visitor_inside(&self) -> Visitor {
-        let mut visitor = self.visitor();
-        visitor.open("/").await.must_come_from_the_origin();
-        visitor
+        self.visitor().inside().await
     }
 
     /// Somebody who took a ticket.
     pub(crate) async fn visitor_in_line(&self) -> Visitor {
-        let mut visitor = self.visitor();
-        visitor.open("/").await.must_be_a_waiting_page();
-        visitor
+        self.visitor().in_line().await
     }
 
     /// Somebody inside, and the house is full: for `limit = 1`.
@@ -202,7 +189,7 @@ impl Site {
     }
 
     pub(crate) fn ledger(&self) -> Arc<Ledger> {
-        let site = self.running.reception.site.load();
+        let site = self.server.running.reception.site.load();
         Arc::clone(site.ledgers.get("main").expect("no event main"))
     }
 
@@ -230,8 +217,8 @@ impl Site {
     pub(crate) async fn rewrite(&mut self, plan: Plan) {
         self.plan = plan;
         let config = self.plan.config(self.origin.address);
-        let fresh = sumun::run::Reload::Fresh(Box::new(config));
-        self.reload.send(fresh).await.unwrap();
+        let fresh = Reload::Fresh(Box::new(config));
+        self.server.reload.send(fresh).await.unwrap();
     }
 
     /// The operator changes the settings of `main`.
@@ -249,14 +236,12 @@ impl Site {
 
     /// Tells the server to stop, without waiting for it.
     pub(crate) fn begin_stop(&mut self) {
-        self.stop = None;
+        self.server.begin_stop();
     }
 
     /// Waits until the server has ended.
     pub(crate) async fn ended(&mut self) {
-        let thread = self.thread.take().expect("ended already");
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-        joined.unwrap().expect("the server broke off").unwrap();
+        self.server.ended().await;
     }
 
     /// Stops the server as SIGTERM does and opens another one with `plan`

@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use sumun::token::{Pass, Ticket, Token, Verdict};
 use tokio::net::TcpStream;
@@ -17,7 +14,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::site::ring;
-use super::{BOUND, until};
+use super::{Answer, BOUND, append, claims, connect, until};
 
 /// A request, before it has a visitor's cookies.
 #[derive(Clone, Debug)]
@@ -119,77 +116,7 @@ impl Ask {
     }
 
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
-        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-        self.headers
-            .append(name, HeaderValue::from_str(value).unwrap());
-        self
-    }
-}
-
-/// What a visitor got.
-#[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-}
-
-impl Answer {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    /// Whether the origin gave it.
-    pub(crate) fn is_from_origin(&self) -> bool {
-        self.headers.contains_key("x-origin")
-    }
-
-    /// Whether it is a waiting page.
-    pub(crate) fn is_waiting_page(&self) -> bool {
-        self.header("sumun-status") == Some("wait") && self.text().contains("id=\"data\"")
-    }
-
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
-    }
-
-    /// What a waiting page tells its script.
-    pub(crate) fn data(&self) -> Value {
-        let text = self.text();
-        let (_, rest) = text
-            .split_once("<script type=\"application/json\" id=\"data\">")
-            .unwrap_or_else(|| panic!("no waiting page: {} {text}", self.status));
-        serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap()
-    }
-
-    /// The place in line that a waiting page shows.
-    pub(crate) fn position(&self) -> u64 {
-        self.data()["info"]["rank"].as_u64().expect("no position")
-    }
-
-    /// Every `Set-Cookie` of ours.
-    pub(crate) fn our_cookies(&self) -> Vec<String> {
-        self.headers
-            .get_all(header::SET_COOKIE)
-            .iter()
-            .map(|value| value.to_str().unwrap().to_owned())
-            .filter(|value| value.starts_with("sumun_") || value.starts_with("__Host-sumun_"))
-            .collect()
-    }
-
-    #[track_caller]
-    pub(crate) fn must_come_from_the_origin(&self) -> &Self {
-        assert!(self.is_from_origin(), "{} {}", self.status, self.text());
-        self
-    }
-
-    #[track_caller]
-    pub(crate) fn must_be_a_waiting_page(&self) -> &Self {
-        assert!(self.is_waiting_page(), "{self:?}");
+        append(&mut self.headers, name, value);
         self
     }
 }
@@ -241,6 +168,18 @@ impl Visitor {
         self
     }
 
+    /// Somebody who walks in.
+    pub(crate) async fn inside(mut self) -> Self {
+        self.open("/").await.must_come_from_the_origin();
+        self
+    }
+
+    /// Somebody who takes a ticket.
+    pub(crate) async fn in_line(mut self) -> Self {
+        self.open("/").await.must_be_a_waiting_page();
+        self
+    }
+
     /// Opens a page.
     pub(crate) async fn open(&mut self, path: &str) -> Answer {
         self.send(Ask::page(path)).await
@@ -269,22 +208,7 @@ impl Visitor {
 
     /// Sends a request and leaves the body of its answer to be read.
     pub(crate) async fn begin(&mut self, ask: Ask) -> http::Response<Incoming> {
-        let (line, connection) = self.connect().await;
-        tokio::spawn(connection);
-        self.begin_on(line, ask).await
-    }
-
-    async fn connect(&self) -> (Line, impl Future<Output = ()> + Send + use<>) {
-        let stream = TcpStream::connect(self.door).await.expect("no door");
-        let (line, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .unwrap();
-        (line, async {
-            let _closed = connection.await;
-        })
-    }
-
-    async fn begin_on(&mut self, mut line: Line, ask: Ask) -> http::Response<Incoming> {
+        let mut line = connect(self.door).await;
         let mut request = Request::new(Full::new(ask.body));
         *request.method_mut() = ask.method;
         *request.uri_mut() = ask.path.parse().unwrap();
@@ -341,9 +265,7 @@ impl Visitor {
 
     /// What the token in our cookie claims, whoever signed it.
     pub(crate) fn claims(&self) -> Value {
-        let claims = self.token().split('.').nth(1).expect("no token");
-        let claims = URL_SAFE_NO_PAD.decode(claims).expect("no token");
-        serde_json::from_slice(&claims).expect("no claims")
+        claims(self.token())
     }
 
     /// The token in our cookie of the event `main`.
@@ -383,5 +305,3 @@ impl Visitor {
         self.cookies.insert("sumun_main".to_owned(), text);
     }
 }
-
-type Line = hyper::client::conn::http1::SendRequest<Full<Bytes>>;

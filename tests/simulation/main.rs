@@ -17,21 +17,13 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "simulation/dice.rs"]
 mod dice;
-#[path = "simulation/door.rs"]
 mod door;
-#[path = "simulation/figures.rs"]
 mod figures;
-#[path = "simulation/found.rs"]
 mod found;
-#[path = "simulation/gateway.rs"]
 mod gateway;
-#[path = "simulation/model.rs"]
 mod model;
-#[path = "simulation/scenario.rs"]
 mod scenario;
-#[path = "simulation/world.rs"]
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};

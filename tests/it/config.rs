@@ -2,12 +2,6 @@
 //! are bad in every way known, the environment, and the promise that
 //! `gateway.toml` and the documentation know every key.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests, which may fail"
-)]
-
 use std::{fs, net::IpAddr, path::PathBuf};
 
 use sumun::{

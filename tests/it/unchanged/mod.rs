@@ -1,245 +1,21 @@
 //! A whole site behind a real nginx, asked for directly and through the
 //! gateway with its gate open: bytes, status and headers must be the same, but
 //! for the differences named here. A large file costs time, not memory.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
 
-use std::fmt::Write as _;
+mod nginx;
+
 use std::fs;
-use std::future::Future;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
-use sumun::config::Config;
-use sumun::run::{Listeners, run};
-use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
 
-/// Nothing here takes that long; it only turns a hang into a failure.
-const BOUND: Duration = Duration::from_secs(300);
-
-async fn bounded<F: Future>(what: &str, future: F) -> F::Output {
-    tokio::time::timeout(BOUND, future)
-        .await
-        .unwrap_or_else(|_| panic!("{what} did not come in time"))
-}
-
-// ------------------------------------------------------------------ the site
-
-const MB: u64 = 1 << 20;
-
-/// The large file: 1 GB, most of it holes on the disk.
-const LARGE: u64 = 1024 * MB;
-
-/// What is written at the beginning of each megabyte; no two are the same.
-const MARK_BYTES: usize = 4096;
-
-/// The bytes of the large file's megabyte of this index.
-fn megabyte(index: u64) -> Vec<u8> {
-    let mut bytes = vec![0; usize::try_from(MB).unwrap()];
-    for (place, byte) in bytes.iter_mut().take(MARK_BYTES).enumerate() {
-        let mixed = (index * 31 + place as u64).wrapping_mul(2_654_435_761);
-        *byte = u8::try_from((mixed >> 13) & 0xff).unwrap();
-    }
-    bytes
-}
-
-/// Bytes in which a place cannot be mistaken for another.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 88_172_645_463_325_252_u64;
-    let step = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        u8::try_from(state & 0xff).unwrap()
-    };
-    std::iter::repeat_with(step).take(length).collect()
-}
-
-fn write_site(root: &Path) {
-    let pages = root.join("pages");
-    fs::create_dir_all(&pages).unwrap();
-    for page in ["index.html", "pages/tickets.html", "pages/예매.html"] {
-        let mut html = "<!doctype html><meta charset=utf-8>\
-            <link rel=stylesheet href=/site.css><script src=/site.js></script>"
-            .to_owned();
-        for row in 0..400 {
-            let _ = writeln!(html, "<p>{page}: row {row}, 좌석 {row}</p>");
-        }
-        fs::write(root.join(page), html).unwrap();
-    }
-    fs::write(root.join("site.css"), "p { color: #123 }\n".repeat(300)).unwrap();
-    fs::write(root.join("site.js"), "console.log('here');\n".repeat(300)).unwrap();
-    fs::write(root.join("empty.txt"), "").unwrap();
-    fs::write(root.join("poster.png"), noise(300_000)).unwrap();
-    let large = fs::File::create(root.join("large.bin")).unwrap();
-    large.set_len(LARGE).unwrap();
-    for index in 0..LARGE / MB {
-        let bytes = megabyte(index);
-        large
-            .write_all_at(&bytes[..MARK_BYTES], index * MB)
-            .unwrap();
-    }
-}
-
-struct Nginx {
-    process: Child,
-    address: SocketAddr,
-    _folder: tempfile::TempDir,
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Nginx {
-    async fn open() -> Self {
-        // Its workers may have given up the right to read another's folder.
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("site");
-        write_site(&root);
-        for _ in 0..5 {
-            if let Some((process, address)) = start_nginx(folder.path()).await {
-                return Self {
-                    process,
-                    address,
-                    _folder: folder,
-                };
-            }
-        }
-        let said = fs::read_to_string(folder.path().join("error.log"));
-        panic!("nginx does not start: {said:?}");
-    }
-}
-
-/// Starts nginx on a port that was free a moment ago; `None` if it was taken.
-async fn start_nginx(prefix: &Path) -> Option<(Child, SocketAddr)> {
-    let address = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap()
-    };
-    // nginx zips nothing for requests with `Via` unless told to (gzip_proxied).
-    let conf = format!(
-        "daemon off; master_process off; worker_processes 1;\n\
-         pid nginx.pid; error_log error.log warn;\n\
-         events {{ worker_connections 256; }}\n\
-         http {{\n\
-           types {{ text/html html; text/css css; text/javascript js; image/png png; text/plain txt; }}\n\
-           default_type application/octet-stream;\n\
-           access_log off; sendfile on; tcp_nopush on; keepalive_timeout 30s;\n\
-           client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;\n\
-           uwsgi_temp_path uwsgi; scgi_temp_path scgi;\n\
-           gzip on; gzip_proxied any; gzip_min_length 256; gzip_vary on; gzip_types text/css text/javascript;\n\
-           etag on;\n\
-           server {{\n\
-             listen {address}; root site; charset utf-8;\n\
-             location / {{ add_header X-Two one always; add_header X-Two two always; }}\n\
-             location = /site.css {{ add_header Cache-Control \"public, max-age=600\"; }}\n\
-             location /old/ {{ return 301 /pages/tickets.html?from=old; }}\n\
-             location = /nothing {{ return 204; }}\n\
-             location = /cookies {{ add_header Set-Cookie \"a=1; Path=/\"; add_header Set-Cookie \"b=2; HttpOnly\"; return 200 \"two cookies\"; }}\n\
-             location = /broken {{ return 500 \"broken\"; }}\n\
-           }}\n\
-         }}\n"
-    );
-    fs::write(prefix.join("nginx.conf"), conf).unwrap();
-    let mut process = Command::new("nginx")
-        .args(["-e", "error.log", "-c", "nginx.conf", "-p"])
-        .arg(prefix)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("nginx; tests/run installs it");
-    bounded("nginx", async {
-        loop {
-            if process.try_wait().unwrap().is_some() {
-                return None;
-            }
-            if TcpStream::connect(address).await.is_ok() {
-                return Some((process, address));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await
-}
-
-// --------------------------------------------------------------- the gateway
-
-struct Gateway {
-    address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Gateway {
-    /// The whole server, with one event for the whole site and room for all.
-    async fn before(origin: SocketAddr) -> Self {
-        let text = format!(
-            "listen = \"127.0.0.1:0\"\norigin = \"http://{origin}\"\nstate_dir = \"\"\n\
-             drain_delay = \"0s\"\ndrain_timeout = \"2s\"\n\
-             [admin]\nlisten = \"127.0.0.1:0\"\n\
-             [log]\naccess = false\n\
-             [[event]]\nid = \"main\"\nlimit = 500\n"
-        );
-        let config = Config::parse(&text, std::iter::empty())
-            .unwrap_or_else(|faults| panic!("{:?}", faults.into_iter().collect::<Vec<_>>()));
-        let listeners = Listeners::open(&config).unwrap();
-        let address = listeners.public_address().unwrap();
-        let (stop, stopped) = oneshot::channel();
-        let (ready, is_ready) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            let control = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(1)
-                .enable_all()
-                .build()
-                .unwrap();
-            let (_reload, reloads) = mpsc::channel(1);
-            let stopped = async {
-                let _ = stopped.await;
-            };
-            let running = run(config, listeners, reloads, stopped, |_| {
-                let _ = ready.send(());
-            });
-            control.block_on(running).unwrap();
-        });
-        is_ready.await.unwrap();
-        Self {
-            address,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let ended = thread.join();
-            assert!(ended.is_ok() || std::thread::panicking());
-        }
-    }
-}
-
-// ---------------------------------------------------------------- the asking
+use crate::support::process::{Doors, Process};
+use crate::support::{Plan, Server, bounded, connect, noise, until};
+use nginx::{LARGE, MB, Nginx, megabyte};
 
 /// One question to the site.
 #[derive(Debug, Clone)]
@@ -280,15 +56,6 @@ impl Question {
     }
 }
 
-async fn connect(address: SocketAddr) -> SendRequest<Empty<Bytes>> {
-    let stream = TcpStream::connect(address).await.unwrap();
-    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .unwrap();
-    tokio::spawn(connection);
-    sender
-}
-
 #[derive(Debug, PartialEq, Eq)]
 struct Answer {
     status: StatusCode,
@@ -321,7 +88,11 @@ impl Answer {
 async fn ask(address: SocketAddr, question: &Question) -> Answer {
     let request = question.request("site.example");
     let asked = async {
-        let answer = connect(address).await.send_request(request).await.unwrap();
+        let answer = connect::<Empty<Bytes>>(address)
+            .await
+            .send_request(request)
+            .await
+            .unwrap();
         let (head, body) = answer.into_parts();
         let headers = head.headers.iter().map(|(name, value)| {
             let value = String::from_utf8(value.as_bytes().to_vec()).unwrap();
@@ -336,22 +107,23 @@ async fn ask(address: SocketAddr, question: &Question) -> Answer {
     bounded(&question.target, asked).await
 }
 
+/// The site, and a gateway before it with room for all.
 struct World {
     nginx: Nginx,
-    gateway: Gateway,
+    gateway: Server,
 }
 
 impl World {
     async fn open() -> Self {
         let nginx = Nginx::open().await;
-        let gateway = Gateway::before(nginx.address).await;
+        let gateway = Plan::event("limit = 500").start_before(nginx.address).await;
         Self { nginx, gateway }
     }
 
     /// Asks both, and gives the answer if it is the same.
     async fn same(&self, question: Question, status: u16) -> Answer {
         let direct = ask(self.nginx.address, &question).await;
-        let through = ask(self.gateway.address, &question).await;
+        let through = ask(self.gateway.door, &question).await;
         assert!(through.get("date").is_some(), "{question:?}");
         assert_eq!(direct.status.as_u16(), status, "{question:?}");
         let (direct, through) = (direct.without_hops(), through.without_hops());
@@ -361,8 +133,6 @@ impl World {
         direct
     }
 }
-
-// ----------------------------------------------------------------- the cases
 
 const FILES: &[&str] = &[
     "/",
@@ -439,7 +209,7 @@ async fn parts_come_through_single_several_from_the_end_and_beyond_it() {
     // nginx numbers the boundaries of its parts: those differ between two answers.
     let several = part("0-99,1000-1099,-100");
     let direct = ask(world.nginx.address, &several).await;
-    let through = ask(world.gateway.address, &several).await;
+    let through = ask(world.gateway.door, &several).await;
     assert_eq!(through.status, StatusCode::PARTIAL_CONTENT);
     assert_eq!(parts(&through), parts(&direct));
     assert_eq!(through.get("content-length"), direct.get("content-length"));
@@ -482,7 +252,7 @@ async fn a_page_that_a_visitor_opens_differs_by_the_pass_alone() {
     let world = World::open().await;
     let opened = get("/pages/tickets.html").with("accept", "text/html");
     let direct = ask(world.nginx.address, &opened).await.without_hops();
-    let mut through = ask(world.gateway.address, &opened).await.without_hops();
+    let mut through = ask(world.gateway.door, &opened).await.without_hops();
     let pass = through.get("set-cookie").expect("a pass").to_owned();
     assert!(pass.starts_with("sumun_main="), "{pass}");
     assert_eq!(through.get("cache-control"), Some("private"));
@@ -499,9 +269,9 @@ async fn a_page_that_a_visitor_opens_differs_by_the_pass_alone() {
     world.same(opened.with("cookie", cookie), 200).await;
 }
 
-/// The memory of this process, in bytes.
-fn resident() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
+/// The memory of a process, in bytes.
+fn resident(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
     let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
     kilobytes.parse::<u64>().unwrap() * 1024
@@ -509,21 +279,31 @@ fn resident() -> u64 {
 
 #[tokio::test]
 async fn a_gigabyte_comes_through_whole_and_is_kept_nowhere_on_the_way() {
-    let world = World::open().await;
+    let nginx = Nginx::open().await;
+    // A process of its own: what grows beside it in the tests does not count.
+    let folder = tempfile::tempdir().unwrap();
+    let (doors, file) = (Doors::free(), folder.path().join("gateway.toml"));
+    fs::write(&file, doors.file(nginx.address, "limit = 500")).unwrap();
+    let gateway = Process::run(&file, doors);
+    until("the gateway", async || gateway.is_ready().then_some(())).await;
     let request = get("/large.bin").request("site.example");
-    let mut sender = connect(world.gateway.address).await;
+    let mut sender = connect(doors.public).await;
     let answer = bounded("the head", sender.send_request(request)).await;
     let answer = answer.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(answer.headers()["content-length"], LARGE.to_string());
-    let growth = bounded("the large file", read_large(answer.into_body())).await;
-    assert!(growth < 64 * MB, "the process grew by {growth} bytes");
+    let growth = bounded(
+        "the large file",
+        read_large(answer.into_body(), gateway.id()),
+    )
+    .await;
+    assert!(growth < 64 * MB, "the gateway grew by {growth} bytes");
 }
 
 /// Reads the large file slowly enough for a gateway that would hold it, and
-/// compares every byte. Gives by how much this process grew at most.
-async fn read_large(mut body: Incoming) -> u64 {
-    let before = resident();
+/// compares every byte. Gives by how much the gateway grew at most.
+async fn read_large(mut body: Incoming, gateway: u32) -> u64 {
+    let before = resident(gateway);
     let mut growth = 0;
     let (mut index, mut expected, mut at) = (0, megabyte(0), 0);
     while let Some(frame) = body.frame().await {
@@ -545,7 +325,7 @@ async fn read_large(mut body: Incoming) -> u64 {
             if index % 64 == 0 {
                 // The reader dawdles: what is not asked for must stay at nginx.
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                growth = growth.max(resident().saturating_sub(before));
+                growth = growth.max(resident(gateway).saturating_sub(before));
             }
         }
     }

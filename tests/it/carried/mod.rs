@@ -1,0 +1,4 @@
+//! What visitors carry: cookies, headers, and the tokens in them.
+
+mod cookies;
+mod tokens;

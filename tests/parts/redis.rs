@@ -1,0 +1,50 @@
+//! A real redis-server as a process of a test.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// A running redis-server; it ends when it is dropped.
+pub(crate) struct RedisProcess(Child);
+
+impl RedisProcess {
+    /// Starts a server that works in `dir` and keeps nothing unless the
+    /// arguments say so; it has started when its log says `ready`.
+    pub(crate) fn start(dir: &Path, args: &[String], ready: &str) -> Self {
+        let mut child = Command::new("redis-server")
+            .args(["--save", "", "--appendonly", "no", "--dir"])
+            .arg(dir)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("redis-server 7.0 or newer; tests/run installs it");
+        let mut log = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut server = Self(child);
+        let mut said = Vec::new();
+        for line in log.by_ref() {
+            let line = line.unwrap();
+            let is_ready = line.contains(ready);
+            said.push(line);
+            if is_ready {
+                // Nobody else reads what it says; a full pipe would stop it.
+                std::thread::spawn(move || log.for_each(drop));
+                return server;
+            }
+        }
+        server.kill();
+        panic!("redis-server did not start:\n{}", said.join("\n"));
+    }
+
+    /// Ends the process; once is enough.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for RedisProcess {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,194 @@
+//! What a visitor does once he has a place: polls, claims, looks around inside,
+//! leaves.
+
+use std::time::Duration;
+
+use sumun::room::census::Census;
+use sumun::room::estimate::{poll_after, wait};
+use sumun::room::snapshot::UNPROVEN_MS;
+use sumun::room::ticket::{Number, SessionKey};
+use sumun::room::time::Timestamp;
+use sumun::store::{Claim, Claimed, Touch};
+
+use super::{Event, Temper, World};
+
+impl World {
+    /// A visitor inside asks for something, leaves, or is never seen again.
+    pub(super) fn visit(&mut self, index: usize) {
+        let Some(gateway) = self.pick(index) else {
+            return self.after(2_000, Event::Visit(index));
+        };
+        let name = self.gateways[gateway].name.clone();
+        let visitor = self.visitors[index].clone();
+        if self.now >= visitor.leaves_at {
+            if self.dice.chance(0.25) {
+                return self.done(index);
+            }
+            return match self.door.end(&name, visitor.session) {
+                Ok(_) => {
+                    let memory = &mut self.gateways[gateway].memory;
+                    memory.sessions.remove(&visitor.session);
+                    memory.ended.insert(visitor.session, self.door.model.time);
+                    self.done(index);
+                }
+                Err(_) => self.after(1_000, Event::Visit(index)),
+            };
+        }
+        let touch = Touch {
+            session: visitor.session,
+            begun: visitor.begun,
+            until: visitor.until,
+            keep: Timestamp(0),
+        };
+        match self.door.touch(&name, touch) {
+            Err(_) => return self.after(1_000, Event::Visit(index)),
+            Ok(_) if self.dice.chance(self.scenario.lost_replies) => {}
+            Ok(Some(expires)) => {
+                self.gateways[gateway]
+                    .memory
+                    .sessions
+                    .insert(visitor.session, expires);
+                self.door.model.acknowledged(visitor.session, expires);
+                self.visitors[index].until = expires;
+            }
+            Ok(None) => {
+                self.figures.outstayed += 1;
+                return self.done(index);
+            }
+        }
+        let quarter = self.rules.session_idle_ms / 4;
+        let next = self.dice.jitter(quarter, 0.3).min(UNPROVEN_MS);
+        let left = visitor.leaves_at.saturating_sub(self.now).max(1);
+        self.after(next.min(left), Event::Visit(index));
+    }
+
+    pub(super) fn poll(&mut self, index: usize) {
+        let Some(gateway) = self.pick(index) else {
+            return self.after(2_000, Event::Poll(index));
+        };
+        let visitor = self.visitors[index].clone();
+        let Some(number) = visitor.number else {
+            return;
+        };
+        match self.gateways[gateway].generation() {
+            Some(generation) if generation > visitor.generation => {
+                return self.again(index, true);
+            }
+            Some(generation) if generation == visitor.generation => {}
+            _ => return self.after(1_000, Event::Poll(index)),
+        }
+        if let Temper::GivesUp(after) = visitor.temper
+            && self.now >= visitor.arrived + after
+        {
+            self.figures.abandoned += 1;
+            return self.done(index);
+        }
+        if self.gateways[gateway].is_called(number) {
+            return self.claim(index, gateway, number);
+        }
+        self.wait(index, gateway, number);
+    }
+
+    /// A gateway heard a visitor. The store hears of it in time unless it is
+    /// this gateway alone that does not reach it.
+    fn polled(&mut self, number: Number, gateway: usize) {
+        let name = &self.gateways[gateway].name;
+        let cut_off = !self.door.reaches(name) && self.door.reaches("");
+        self.door.model.polled(number, gateway, !cut_off);
+    }
+
+    /// Begins again at the door: the place is void or was slept away.
+    fn again(&mut self, index: usize, voided: bool) {
+        let visitor = &mut self.visitors[index];
+        if let Some(number) = visitor.number.take() {
+            self.door.model.gone(number);
+        }
+        visitor.voided |= voided;
+        visitor.arrived = self.now;
+        visitor.estimate = None;
+        let next = self.dice.between(100, 1_000);
+        self.after(next, Event::Arrive(index));
+    }
+
+    fn wait(&mut self, index: usize, gateway: usize, number: Number) {
+        self.gateways[gateway].hear(number);
+        self.polled(number, gateway);
+        let gateway = &self.gateways[gateway];
+        let rates = gateway.history.rates();
+        let visitor = &mut self.visitors[index];
+        visitor.polls += 1;
+        let mut estimate = None;
+        if let Some(seen) = &gateway.seen {
+            let place = Census::of(seen).place(number);
+            self.figures
+                .position(visitor.position, place.position, place.about);
+            visitor.position = visitor.position.min(place.position);
+            estimate = wait(visitor.position, &rates, seen.meta.rate());
+            if visitor.estimate.is_none()
+                && let Some(wait) = estimate
+            {
+                visitor.estimate = Some((self.now, wait.seconds));
+            }
+        }
+        let near = visitor.position < 20 && visitor.polls > 1;
+        match visitor.temper {
+            Temper::NoShow if near => {
+                self.figures.no_shows += 1;
+                return self.done(index);
+            }
+            Temper::Sleeps(ms) if near && !visitor.slept => {
+                visitor.slept = true;
+                self.figures.slept += 1;
+                return self.after(ms, Event::Poll(index));
+            }
+            _ => {}
+        }
+        let window = Duration::from_millis(self.rules.window_ms);
+        let next = poll_after(estimate, visitor.polls == 0, window).as_millis() as u64;
+        let next = self.dice.jitter(next, 0.15);
+        self.after(next, Event::Poll(index));
+    }
+
+    pub(super) fn claim(&mut self, index: usize, gateway: usize, number: Number) {
+        let visitor = self.visitors[index].clone();
+        let session = SessionKey::of_ticket(visitor.generation, number, &visitor.name);
+        let claim = Claim {
+            number,
+            session,
+            id: None,
+        };
+        self.polled(number, gateway);
+        let name = self.gateways[gateway].name.clone();
+        match self.door.claim(&name, &claim) {
+            Ok(_) if self.dice.chance(self.scenario.lost_replies) => {
+                self.after(1_000, Event::Poll(index));
+            }
+            Ok(Claimed::Admitted { expires, .. }) => {
+                self.gateways[gateway].spent(number);
+                self.inside(index, gateway, session, expires);
+            }
+            Ok(Claimed::TooLate) => {
+                let void = visitor.generation != self.door.model.generation;
+                let slept = void || matches!(visitor.temper, Temper::Sleeps(_));
+                self.door
+                    .model
+                    .demand("3", slept, || format!("{number} is too late, awake"));
+                self.again(index, true);
+            }
+            Ok(Claimed::Spent) => {
+                let text = format!("{number} is spent, and its visitor never got in");
+                self.door.model.violated("3", &text);
+            }
+            Ok(Claimed::Held | Claimed::NotYet) => {
+                self.gateways[gateway].hear(number);
+                let next = self.dice.jitter(1_000, 0.15);
+                self.after(next, Event::Poll(index));
+            }
+            Err(_) => {
+                self.gateways[gateway].hear(number);
+                let next = self.dice.jitter(1_500, 0.15);
+                self.after(next, Event::Poll(index));
+            }
+        }
+    }
+}
