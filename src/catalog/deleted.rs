@@ -69,13 +69,15 @@ impl Catalog {
         match next {
             None => Ok(()),
             Some(Next::Forget(id, version)) => {
-                let forgotten = self.bench.store.forget(&id).await?;
-                let gone = forgotten == Forgotten::Gone;
-                let before = self.lock().asked.forgotten.get(&id).copied();
-                if !gone && before.is_none_or(|(of, ..)| of != version) {
+                let forgotten = self.bench.store.forget(&id).await;
+                let gone = forgotten == Ok(Forgotten::Gone);
+                // Whatever hindered it is not to be met at every look.
+                let asked = (version, now, gone);
+                let before = self.lock().asked.forgotten.insert(id.clone(), asked);
+                let is_news = before.is_none_or(|(of, ..)| of != version);
+                if forgotten? == Forgotten::InUse && is_news {
                     warn!(event = %id, "a deleted event is still at work at another gateway: it is not removed from the store");
                 }
-                self.lock().asked.forgotten.insert(id, (version, now, gone));
                 Ok(())
             }
             Some(Next::Drop(id, version)) => {

@@ -126,12 +126,13 @@ impl Catalog {
         let mut failing = false;
         loop {
             tokio::time::sleep(LOOK).await;
-            let looked = async {
-                self.refresh().await?;
-                self.bury().await
-            };
-            match looked.await {
-                Ok(()) => failing = false,
+            match self.refresh().await {
+                Ok(()) => {
+                    failing = false;
+                    if let Err(fault) = self.bury().await {
+                        warn!(%fault, "what is left of a deleted event cannot be removed from the store; it is tried again in a minute");
+                    }
+                }
                 Err(fault) if !failing => {
                     failing = true;
                     warn!(%fault, "what the API changed cannot be read; the events stay as they are");

@@ -45,9 +45,10 @@ pub struct Polls {
 
 /// The status codes that the public door of the API answers with, the most
 /// frequent first.
-const CODES: [StatusCode; 14] = [
+const CODES: [StatusCode; 15] = [
     StatusCode::OK,
     StatusCode::NO_CONTENT,
+    StatusCode::ACCEPTED,
     StatusCode::GONE,
     StatusCode::UNAUTHORIZED,
     StatusCode::SERVICE_UNAVAILABLE,

@@ -73,3 +73,16 @@ async fn calls_of_the_api_are_counted_by_event_and_status() {
     assert_eq!(calls, BTreeMap::from(expected));
     assert_eq!(timed, 9);
 }
+
+#[tokio::test]
+async fn a_waiting_page_is_counted_by_the_status_that_the_operator_wants() {
+    let site = Plan::event("limit = 1\nwaiting_status = 202").open().await;
+    let _inside = site.filled_by_one().await;
+    let page = site.visitor().open("/__sumun/wait?event=main").await;
+    assert_eq!(page.status, 202);
+    let ask = Ask::fetch("/metrics").with("host", "localhost");
+    let text = Visitor::at(site.admin).send(ask).await.text();
+    let labels = ["event=\"main\"", "decision=\"api\"", "code=\"202\""];
+    let is_it = |line: &str| labels.iter().all(|label| line.contains(label));
+    assert!(text.lines().any(is_it), "{text}");
+}

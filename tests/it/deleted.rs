@@ -14,9 +14,10 @@ use sumun::metrics::Metrics;
 use sumun::reception::Reception;
 use sumun::room::event::EventId;
 use sumun::store::dump::Dump;
-use sumun::store::{MemoryStore, Put, Store};
+use sumun::store::redis::{RedisSettings, RedisStore};
+use sumun::store::{MemoryStore, Put, Store, StoredEvent};
 
-use crate::support::{MORNING_MS, bench, ring, until};
+use crate::support::{MORNING_MS, bench, free_address, ring, until};
 
 const MINUTE_MS: u64 = 60_000;
 const WEEK_MS: u64 = 7 * 24 * 60 * MINUTE_MS;
@@ -200,4 +201,68 @@ async fn a_tombstone_that_the_store_lost_is_put_back_on_the_same_day() {
     town.here.refresh().await.unwrap();
     town.there.refresh().await.unwrap();
     assert!(town.there.record("sale").is_none());
+}
+
+/// A server whose user `gate` may do all but what forgetting needs.
+struct Redis {
+    child: std::process::Child,
+    url: String,
+}
+
+impl Redis {
+    async fn start() -> Self {
+        let port = free_address().port();
+        let child = std::process::Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--save", ""])
+            .args(["--user", "gate", "on", ">pw", "~*", "+@all", "-unlink"])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let address = format!("127.0.0.1:{port}");
+        until("the server", async || {
+            tokio::net::TcpStream::connect(&address).await.ok()
+        })
+        .await;
+        Self {
+            child,
+            url: format!("redis://gate:pw@{address}"),
+        }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_to_forget_is_not_asked_at_every_look() {
+    let redis = Redis::start().await;
+    let settings = RedisSettings {
+        url: redis.url.clone(),
+        prefix: "sumun".to_owned(),
+        timeout: std::time::Duration::from_secs(20),
+        ca_file: None,
+    };
+    let store = Store::Redis(RedisStore::connect(&settings).unwrap());
+    let tombstone = StoredEvent {
+        version: 2,
+        overrides: Value::Null,
+        created: true,
+        created_at: MORNING_MS,
+        updated_at: MORNING_MS,
+    };
+    let put = store.put_event(&id("sale"), 0, Some(&tombstone)).await;
+    assert_eq!(put, Ok(Put::Done));
+    let clock = Clock::manual(MORNING_MS + MINUTE_MS);
+    let gateway = gateway("here", &[], &store, &clock);
+    gateway.refresh().await.unwrap();
+    for _ in 0..2 {
+        let refused = gateway.bury().await.unwrap_err().to_string();
+        assert!(refused.contains("UNLINK"), "{refused}");
+        assert_eq!(gateway.bury().await, Ok(()), "not again so soon");
+        clock.advance(MINUTE_MS);
+    }
 }

@@ -1,6 +1,7 @@
 //! A real redis-server of a test's own: in a directory of its own, gone with it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -63,7 +64,14 @@ impl Server {
 /// Connects to an address.
 pub(crate) async fn connect(url: &str) -> redis::aio::MultiplexedConnection {
     let client = redis::Client::open(url).unwrap();
-    client.get_multiplexed_async_connection().await.unwrap()
+    // Two cores may be busy with other tests: a late answer is no fault here.
+    let config = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(Duration::from_secs(20)))
+        .set_response_timeout(Some(Duration::from_secs(20)));
+    client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+        .unwrap()
 }
 
 fn socket(dir: &Path) -> PathBuf {
