@@ -180,6 +180,10 @@ impl Metrics {
     /// An event is gone: no series of it is shown any more. The exporter can
     /// drop none of them, and a gauge that nobody sets would stand for ever.
     pub fn hide_event(&self, event: &str) {
+        // What belongs to no event is shown under this name.
+        if event == "none" {
+            return;
+        }
         self.gone().insert(event.to_owned());
     }
 

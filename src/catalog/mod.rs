@@ -274,7 +274,10 @@ impl Catalog {
                 .as_ref()
                 .filter(|before| !is_tombstone(before))
                 .map_or(now, |before| before.created_at),
-            updated_at: now,
+            // Never before the change that it follows, whatever this clock says.
+            updated_at: before
+                .as_ref()
+                .map_or(now, |before| now.max(before.updated_at + 1)),
             overrides: overrides.unwrap_or(Value::Null),
         };
         let put = self.bench.store.put_event(id, seen, Some(&stored)).await?;

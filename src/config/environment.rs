@@ -51,7 +51,7 @@ pub(super) fn lay_over(
                 faults,
                 &mut sources,
             );
-        } else {
+        } else if !is_service_link(rest, &text) {
             let known: Vec<String> = leaves.iter().map(Leaf::variable).collect();
             let near = nearest(rest, known.iter().map(String::as_str));
             let remedy = near.map_or_else(
@@ -62,6 +62,20 @@ pub(super) fn lay_over(
         }
     }
     sources
+}
+
+/// What Kubernetes puts into every pod about a Service whose name begins with
+/// `sumun` (`SUMUN_SERVICE_HOST`, `SUMUN_PORT_8080_TCP_ADDR`, …): not ours.
+fn is_service_link(rest: &str, text: &str) -> bool {
+    let is_url = text.starts_with("tcp://") || text.starts_with("udp://");
+    let of_port = ["_TCP", "_UDP"].iter().any(|protocol| {
+        let kind = rest.rsplit_once(protocol).map(|(_, kind)| kind);
+        matches!(kind, Some("" | "_PROTO" | "_PORT" | "_ADDR")) && rest.contains("PORT_")
+    });
+    rest.ends_with("SERVICE_HOST")
+        || rest.contains("SERVICE_PORT")
+        || of_port
+        || rest.ends_with("PORT") && is_url
 }
 
 /// `EVENT_<ID>_<KEY>`: the id is one of the file's, since both may hold dashes.

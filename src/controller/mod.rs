@@ -5,6 +5,7 @@
 mod gauges;
 mod healing;
 mod pages;
+mod telling;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +25,7 @@ use crate::room::census::Census;
 use crate::room::decision::OnFailure;
 use crate::room::estimate::History;
 use crate::room::gate::{self, Load, Next, Signal};
-use crate::room::snapshot::{GATEWAY_GONE_MS, OFFER_MS, Report, Snapshot};
+use crate::room::snapshot::{OFFER_MS, Report, Snapshot};
 use crate::room::ticket::Number;
 use crate::room::time::Timestamp;
 use crate::store::{Answer, Ask, Fence, Reply, Step, Stepped, Store, StoreError};
@@ -32,14 +33,8 @@ use crate::store::{Answer, Ask, Fence, Reply, Step, Stepped, Store, StoreError};
 /// The time between two passes, before jitter.
 pub const PASS: Duration = Duration::from_millis(500);
 
-/// Touches and beats go to the store at least this often.
-const BEAT: Duration = Duration::from_secs(5);
-
 /// The most pages counted anew at a first look.
 const REFRESH: usize = 16;
-
-/// The most sessions or pages in one call.
-const PART: usize = 64;
 
 /// What the controllers of all events share.
 pub struct Bench {
@@ -73,8 +68,6 @@ pub struct Controller {
     refreshed: usize,
     beaten_ms: u64,
     failing: bool,
-    /// When the store was last seen to be back, on this gateway's own clock.
-    back_ms: Option<u64>,
     files_differ: bool,
 }
 
@@ -93,7 +86,6 @@ impl Controller {
             refreshed: 0,
             beaten_ms: 0,
             failing: false,
-            back_ms: None,
             files_differ: false,
         }
     }
@@ -151,7 +143,6 @@ impl Controller {
     fn recovered(&mut self) {
         if self.failing {
             info!(event = %self.ledger.id, "the store answers again");
-            self.back_ms = Some(self.ledger.monotonic_ms());
         }
         self.failing = false;
         self.gauges.store_up.set(1.0);
@@ -379,88 +370,10 @@ impl Controller {
             .increment(1);
     }
 
-    /// Tells the store who was heard from: touches each pass, beats each few
-    /// seconds, in a recovery at once: what it ends without is passed over.
-    async fn tell(&mut self, at_once: bool) {
-        let now_ms = self.ledger.monotonic_ms();
-        let beat = if at_once {
-            Duration::ZERO
-        } else {
-            BEAT.min(self.ledger.window() / 10)
-        };
-        if now_ms >= self.beaten_ms + crate::room::time::millis(beat) {
-            self.beaten_ms = now_ms;
-            let idle = self.ledger.settings.load().session_idle;
-            self.ledger.sessions.sweep(self.ledger.now(), idle);
-            self.beat().await;
-        }
-        self.tell_let_in().await;
-        self.touch().await;
-    }
-
-    /// Tells of those let in by order while the store was away. Before they
-    /// are touched: a session that the store does not know it takes for ended.
-    async fn tell_let_in(&self) {
-        let visitors = self.ledger.sessions.take_let_in();
-        if visitors.is_empty() {
-            return;
-        }
-        let told = self.bench.store.let_in(&self.ledger.id, &visitors).await;
-        if matches!(told, Ok(Reply::Done(_))) {
-            info!(event = %self.ledger.id, visitors = visitors.len(), "whom the gateway let in without the store counts now");
-            return;
-        }
-        for visitor in visitors {
-            self.ledger.sessions.note_let_in(visitor);
-        }
-    }
-
     /// Whether the last look published was in a recovery.
     fn is_recovering(&self) -> bool {
         let view = self.ledger.view();
         view.is_some_and(|view| view.snapshot.meta.recovery.is_some())
-    }
-
-    async fn beat(&self) {
-        let untold = self.ledger.heard.take_untold();
-        for part in untold.chunks(PART) {
-            let told = self.bench.store.beat(&self.ledger.id, part).await;
-            if !matches!(told, Ok(Reply::Done(()))) {
-                self.ledger.heard.put_back(part);
-            }
-        }
-    }
-
-    async fn touch(&self) {
-        let due = self.ledger.sessions.take_due();
-        let idle = self.ledger.settings.load().session_idle;
-        for part in due.chunks(PART) {
-            let touches: Vec<_> = part.iter().map(|(_, touch)| *touch).collect();
-            let answer = self.bench.store.touch(&self.ledger.id, &touches).await;
-            let Ok(Reply::Done(extended)) = answer else {
-                for (stay, _) in part {
-                    self.ledger.sessions.hear(stay, self.ledger.now());
-                }
-                continue;
-            };
-            let now = self.ledger.now();
-            for ((stay, _), expires) in part.iter().zip(extended) {
-                match expires {
-                    Some(expires) => stay.acknowledge(expires, now, idle),
-                    None if self.may_be_told_of() => self.ledger.sessions.hear(stay, now),
-                    None => stay.end(now),
-                }
-            }
-        }
-    }
-
-    /// Whether a session that the store does not know may be one that another
-    /// gateway let in without the store and is about to tell of.
-    fn may_be_told_of(&self) -> bool {
-        let lately = self
-            .back_ms
-            .is_some_and(|back| self.ledger.monotonic_ms() < back.saturating_add(GATEWAY_GONE_MS));
-        lately && self.ledger.on_failure.get() == Some(&OnFailure::Open)
     }
 }
 

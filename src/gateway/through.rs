@@ -155,13 +155,15 @@ impl Gateway {
                 // when it is back.
                 ledger.sessions.note_ended(&[(stay.session, ledger.now())]);
                 stay.end(ledger.now());
-                if ledger.desk.end(stay.session).await == Ok(true) {
-                    let counter = if order == "complete" {
-                        &ledger.counts.completed
-                    } else {
-                        &ledger.counts.revoked
-                    };
-                    counter.increment(1);
+                let counter = if order == "complete" {
+                    &ledger.counts.completed
+                } else {
+                    &ledger.counts.revoked
+                };
+                match ledger.desk.end(stay.session).await {
+                    Ok(true) => counter.increment(1),
+                    Ok(false) => {}
+                    Err(_) => ledger.sessions.end_later(stay.session),
                 }
             }
             order => {

@@ -28,6 +28,7 @@
 //! - **totals** are shown only; of each the larger one counts.
 //! - **marks, gate, rules** count only where the store has none.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -170,6 +171,15 @@ impl Ledger {
         let issued = facts.look.as_ref().map(|look| look.meta.issued);
         let highest = live.last().map(|(page, _)| Number::at(*page, 0));
         self.number_behind(facts.numbered, issued.max(highest));
+        // Some of these this gateway gave by itself, and the store may not have
+        // heard of them: who comes now comes behind them all.
+        let last = live.last().and_then(|(page, bits)| {
+            let bit = bits.ones(0).last()?;
+            Some(Number::at(*page, bit))
+        });
+        if let Some(last) = last {
+            self.own.fetch_max(last.0, Ordering::AcqRel);
+        }
         if asleep >= 2 * millis(self.window()) {
             live.clear();
         }

@@ -36,7 +36,7 @@ use crate::room::event::{EventId, EventSettings, Mode};
 use crate::room::gate::Gate;
 use crate::room::snapshot::Rules;
 use crate::room::ticket::{Number, slot_of};
-use crate::room::time::{Timestamp, millis};
+use crate::room::time::{SILENCE, Timestamp, millis};
 use crate::store::{Shadow, Store};
 use desk::Desk;
 
@@ -73,6 +73,8 @@ pub struct Ledger {
     self_numbered: AtomicU64,
     /// The highest number that this gateway has given by itself; 0: none.
     own: Arc<AtomicU64>,
+    /// When the store last answered, on this gateway's own clock.
+    answered_ms: AtomicU64,
     rules_changed: AtomicBool,
 }
 
@@ -106,11 +108,12 @@ impl Ledger {
             heard: Heard::default(),
             on_failure: OnceLock::new(),
             doubt: Notify::new(),
-            clock,
             slot: slot_of(gateway),
             view: ArcSwapOption::empty(),
             self_numbered: AtomicU64::new(0),
             own,
+            answered_ms: AtomicU64::new(clock.monotonic_ms()),
+            clock,
             rules_changed: AtomicBool::new(false),
         })
     }
@@ -123,6 +126,9 @@ impl Ledger {
 
     /// Publishes a look at the store to the request path.
     pub fn publish(&self, view: View) {
+        if view.store_up {
+            self.answered();
+        }
         self.view.store(Some(Arc::new(view)));
     }
 
@@ -177,13 +183,25 @@ impl Ledger {
         !self.view.load().as_ref().is_some_and(|view| view.store_up)
     }
 
+    /// The store answers.
+    pub(crate) fn answered(&self) {
+        let now = self.clock.monotonic_ms();
+        self.answered_ms.store(now, Ordering::Relaxed);
+    }
+
     /// Whether whoever wants in walks in, because the store is away and the
-    /// operator has ordered so for that time. Orders for the event go before.
+    /// operator has ordered so for that time. Orders for the event go before,
+    /// and one late answer is no outage.
     #[must_use]
     pub fn lets_all_in(&self) -> bool {
+        let silent = || {
+            let answered = self.answered_ms.load(Ordering::Relaxed);
+            self.clock.monotonic_ms().saturating_sub(answered) >= millis(SILENCE)
+        };
         self.on_failure.get() == Some(&OnFailure::Open)
             && matches!(self.settings.load().mode, Mode::Auto | Mode::Queue)
             && self.store_is_away()
+            && silent()
     }
 
     /// How the event stands towards newcomers. An order of the operator's

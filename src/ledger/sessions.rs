@@ -1,7 +1,7 @@
 //! The sessions that this gateway heard from: what the store acknowledged for
 //! each, and which have to be touched.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -139,6 +139,10 @@ impl Drop for InUse {
 
 const SHARDS: usize = 32;
 
+/// Most sessions that began, or ended, while the store was away and that it is
+/// to be told of.
+const LET_IN_MAX: usize = 100_000;
+
 /// All sessions heard from, and those that ended.
 #[derive(Debug)]
 pub struct Sessions {
@@ -146,7 +150,9 @@ pub struct Sessions {
     due: Mutex<Vec<Arc<Stay>>>,
     ended: Mutex<HashMap<SessionKey, Timestamp>>,
     /// Let in by order while the store was away, and not told to it yet.
-    let_in: Mutex<Vec<LetIn>>,
+    let_in: Mutex<HashMap<SessionKey, LetIn>>,
+    /// Ended while the store was away, and not told to it yet.
+    end_later: Mutex<HashSet<SessionKey>>,
 }
 
 impl Default for Sessions {
@@ -156,6 +162,7 @@ impl Default for Sessions {
             due: Mutex::default(),
             ended: Mutex::default(),
             let_in: Mutex::default(),
+            end_later: Mutex::default(),
         }
     }
 }
@@ -213,16 +220,63 @@ impl Sessions {
             .collect()
     }
 
-    /// Takes note of a visitor let in by order: the store is told when it is back.
-    pub fn note_let_in(&self, visitor: LetIn) {
-        lock(&self.let_in).push(visitor);
+    /// Takes note of a visitor let in by order: the store is told when it is
+    /// back. False when no more can be remembered.
+    pub fn note_let_in(&self, visitor: LetIn) -> bool {
+        let mut let_in = lock(&self.let_in);
+        let room = let_in.len() < LET_IN_MAX || let_in.contains_key(&visitor.session);
+        if room {
+            let known = let_in.entry(visitor.session).or_insert(visitor);
+            known.number = known.number.or(visitor.number);
+        }
+        room
     }
 
-    /// Those let in by order whom the store has not been told of; they count
-    /// as told from here on.
+    /// Some of those let in by order whom the store has not been told of; they
+    /// count as told from here on. Whoever has ended meanwhile is not told of,
+    /// whoever was heard from again is proven.
     #[must_use]
-    pub fn take_let_in(&self) -> Vec<LetIn> {
-        std::mem::take(&mut *lock(&self.let_in))
+    pub fn take_let_in(&self, most: usize) -> Vec<LetIn> {
+        let mut let_in = lock(&self.let_in);
+        let some: Vec<SessionKey> = let_in.keys().take(most).copied().collect();
+        let taken: Vec<LetIn> = some.iter().filter_map(|key| let_in.remove(key)).collect();
+        drop(let_in);
+        let ended = lock(&self.ended);
+        let living = taken.into_iter();
+        let living = living.filter(|visitor| !ended.contains_key(&visitor.session));
+        let with_proof = living.map(|visitor| LetIn {
+            proven: visitor.proven || self.was_heard(visitor.session),
+            ..visitor
+        });
+        with_proof.collect()
+    }
+
+    /// Whether a session was heard from since it was last touched.
+    fn was_heard(&self, session: SessionKey) -> bool {
+        let shard = lock(self.shard(session));
+        shard.get(&session).is_some_and(|stay| {
+            stay.queued.load(Ordering::Acquire) || stay.in_use.load(Ordering::Relaxed) > 0
+        })
+    }
+
+    /// A session ended and the store could not be told: it is when it is back.
+    pub fn end_later(&self, session: SessionKey) {
+        let mut later = lock(&self.end_later);
+        if later.len() < LET_IN_MAX {
+            later.insert(session);
+        }
+    }
+
+    /// Some of those that ended and that the store has not been told of; they
+    /// count as told from here on.
+    #[must_use]
+    pub fn take_end_later(&self, most: usize) -> Vec<SessionKey> {
+        let mut later = lock(&self.end_later);
+        let some: Vec<SessionKey> = later.iter().take(most).copied().collect();
+        for session in &some {
+            later.remove(session);
+        }
+        some
     }
 
     /// Takes note of ended sessions.

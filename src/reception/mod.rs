@@ -131,7 +131,8 @@ impl Reception {
     /// came from there while there is a line.
     pub async fn join(&self, ledger: &Arc<Ledger>, who: &Who, address: IpAddr) -> Outcome {
         let per_minute = ledger.settings.load().joins_per_address_per_minute;
-        if ledger.standing().busy && !self.joins.allow(&ledger.id, per_minute, address) {
+        let counted = ledger.standing().busy || ledger.lets_all_in();
+        if counted && !self.joins.allow(&ledger.id, per_minute, address) {
             return Outcome::Blocked(Blocked::RateLimited);
         }
         self.enter(ledger, who).await
@@ -167,13 +168,16 @@ impl Reception {
     /// The store is away (DESIGN §6.7): the gateway numbers by itself, or lets in.
     fn enter_without_store(&self, ledger: &Arc<Ledger>, who: &Who) -> Outcome {
         if ledger.lets_all_in() {
-            ledger.counts.walk_ins.increment(1);
             let visitor = LetIn {
                 session: SessionKey(rand::random()),
                 number: None,
+                proven: false,
                 id: who.id,
             };
-            return let_in(ledger, who, visitor);
+            if let Some(inside) = let_in(ledger, who, visitor) {
+                ledger.counts.walk_ins.increment(1);
+                return inside;
+            }
         }
         let mode = ledger.settings.load().mode;
         if !ledger.can_queue() || matches!(mode, Mode::Off | Mode::Shadow) {
@@ -272,8 +276,6 @@ impl Reception {
             .is_some_and(|view| ticket.number < view.snapshot.meta.called);
         let session = SessionKey::of_ticket(ticket.generation, ticket.number, &ticket.visitor);
         if ledger.lets_all_in() {
-            ledger.heard.spend(ticket.number);
-            count_wait(ledger, ticket, ledger.now());
             let who = Who {
                 visitor: ticket.visitor.clone(),
                 ..who.clone()
@@ -281,9 +283,14 @@ impl Reception {
             let visitor = LetIn {
                 session,
                 number: Some(ticket.number),
+                proven: false,
                 id: who.id,
             };
-            return Some(let_in(ledger, &who, visitor));
+            if let Some(inside) = let_in(ledger, &who, visitor) {
+                ledger.heard.spend(ticket.number);
+                count_wait(ledger, ticket, ledger.now());
+                return Some(inside);
+            }
         }
         let now_ms = ledger.monotonic_ms();
         if open && !is_called || self.held.lately(&ledger.id, ticket.number, now_ms) {
@@ -423,12 +430,16 @@ pub fn place_of(ledger: &Ledger, who: &Who, number: Number) -> Ticket {
 }
 
 /// A session that no store knows yet: it is told when it is back, and the
-/// session counts from then on like any other.
-fn let_in(ledger: &Ledger, who: &Who, visitor: LetIn) -> Outcome {
+/// session counts from then on like any other. `None` when so many were let in
+/// that no more can be told of: then places are given, as otherwise.
+fn let_in(ledger: &Ledger, who: &Who, visitor: LetIn) -> Option<Outcome> {
     let now = ledger.now();
     let expires = now.plus(ledger.settings.load().session_idle);
-    ledger.sessions.note_let_in(visitor);
-    Outcome::Inside(inside(ledger, who, visitor.session, now, expires))
+    if !ledger.sessions.note_let_in(visitor) {
+        return None;
+    }
+    let inside = inside(ledger, who, visitor.session, now, expires);
+    Some(Outcome::Inside(inside))
 }
 
 /// A session as the store gave it; its pass ends no later than acknowledged.

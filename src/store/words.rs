@@ -98,6 +98,8 @@ pub struct LetIn {
     pub session: SessionKey,
     /// The place that it was let in from; none for a newcomer.
     pub number: Option<Number>,
+    /// Whether it was heard from again since: who was not is given a moment to come.
+    pub proven: bool,
     /// The customer's own id, if the API gave one.
     pub id: Option<IdHash>,
 }

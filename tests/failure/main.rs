@@ -18,5 +18,6 @@ mod memory;
 mod moving;
 mod old_memory;
 mod open;
+mod partition;
 mod rotation;
 mod support;

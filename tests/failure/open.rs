@@ -38,14 +38,14 @@ async fn without_the_store_everybody_walks_in_and_counts_when_it_is_back() {
         let log = gateway.log();
         assert!(log.contains("whoever wants in walks in"), "{log}");
     }
-    // Who stood in line goes in at the next poll, newcomers at once.
+    // One late answer is no outage; after two seconds who stands in line goes
+    // in at the next poll, and newcomers at once.
     waits.wait(&site, SOON).await.unwrap();
     let mut newcomers: Vec<Visitor> = (0..3)
         .map(|name| Visitor::new(format!("newcomer {name}")))
         .collect();
     for newcomer in &mut newcomers {
-        let seen = newcomer.come(&site).await;
-        assert!(matches!(seen, Ok(Seen::Inside)), "{seen:?}");
+        newcomer.wait(&site, SOON).await.unwrap();
     }
     for visitor in [&mut inside, &mut waits] {
         visitor.browse(&site).await.unwrap();
@@ -71,4 +71,70 @@ async fn without_the_store_everybody_walks_in_and_counts_when_it_is_back() {
     }
     later.wait(&site, SOON).await.unwrap();
     later.complete(&site).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_let_in_by_a_gateway_cut_off_is_inside_at_the_others_too() {
+    let _machine = shared_machine().await;
+    let origin = Origin::start().await;
+    let redis = Redis::start(&[]);
+    let chaos = Chaos::in_front_of(redis.address).await;
+    let open = |redis| Setup {
+        on_failure: "open",
+        ..Setup::new(origin.address, Some(redis), 1)
+    };
+    let cut_off = Gateway::start(&open(chaos.address)).await;
+    let other = Gateway::start(&open(redis.address)).await;
+    cut_off.wait_for("sumun_gateways", 2.0).await;
+    let (here, there) = (
+        Site::new(vec![cut_off.public]),
+        Site::new(vec![other.public]),
+    );
+    let mut inside = Visitor::new("inside");
+    assert!(matches!(inside.come(&there).await, Ok(Seen::Inside)));
+
+    chaos.set(Weather::Cut);
+    cut_off.wait_for("sumun_store_up", 0.0).await;
+    let [mut moves, mut stays, mut leaves] = ["moves", "stays", "leaves"].map(Visitor::new);
+    for visitor in [&mut moves, &mut stays, &mut leaves] {
+        visitor.wait(&here, SOON).await.unwrap();
+        visitor.browse(&here).await.unwrap();
+    }
+    // The balancer sends one of them to the other gateway, which has the store:
+    // it believes the pass and tells of it.
+    moves.browse(&there).await.unwrap();
+    let count = async |wanted| {
+        until("the store counts them", SOON, async || {
+            sessions(redis.address).await == Some(wanted)
+        })
+        .await;
+    };
+    count(2).await;
+    moves.browse(&there).await.unwrap();
+    leaves.complete(&there).await.unwrap();
+
+    chaos.set(Weather::Fair);
+    cut_off.wait_for("sumun_store_up", 1.0).await;
+    until(
+        "the gateway has told of those it let in",
+        SOON,
+        async || {
+            let log = cut_off.log();
+            log.contains("whom the gateway let in without the store counts now")
+        },
+    )
+    .await;
+    // Whoever has completed does not come back to life.
+    count(3).await;
+    for visitor in [&mut inside, &mut moves, &mut stays] {
+        visitor.browse(&here).await.unwrap();
+        visitor.browse(&there).await.unwrap();
+    }
+    let mut later = Visitor::new("later");
+    let seen = later.come(&here).await;
+    assert!(matches!(seen, Ok(Seen::Waits { .. })), "{seen:?}");
+    for visitor in [&mut inside, &mut moves, &mut stays] {
+        visitor.complete(&there).await.unwrap();
+    }
+    later.wait(&here, SOON).await.unwrap();
 }

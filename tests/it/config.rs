@@ -206,6 +206,11 @@ fn variables_win_over_the_file() {
         &text,
         &[
             ("HOME", "/root"),
+            // Kubernetes tells of a Service named `sumun`.
+            ("SUMUN_SERVICE_HOST", "10.0.0.7"),
+            ("SUMUN_SERVICE_PORT_HTTP", "8080"),
+            ("SUMUN_PORT", "tcp://10.0.0.7:8080"),
+            ("SUMUN_PORT_8080_TCP_ADDR", "10.0.0.7"),
             ("SUMUN_LISTEN", "127.0.0.1:1234"),
             ("SUMUN_STORE_URL", "redis://cache"),
             ("SUMUN_STORE_ON_FAILURE", "hold"),

@@ -157,6 +157,7 @@ impl Known {
                 LetIn {
                     session: session(number.0),
                     number: known.chance(70).then_some(number),
+                    proven: known.chance(50),
                     id: known.id(),
                 }
             })),

@@ -2,4 +2,4 @@
 history.go(-2);
 setTimeout(function () {
 location.replace(decodeURIComponent(location.hash.slice(1)));
-}, 3000);
+}, 20000);

@@ -343,9 +343,13 @@ function depart(target) {
   leaving = true;
   if (target) {
     location.replace(target);
-  } else if (!comeBack()) {
+    return false;
+  }
+  var walked = comeBack();
+  if (!walked) {
     location.reload();
   }
+  return walked;
 }
 
 // Chromium names a page that reloads itself as its own referrer, and the site would never know where the visitor came
@@ -386,10 +390,13 @@ function enter(url) {
   element('go').href = target || '';
   later(Math.max(10000 - since, 500), function () {
     stored('entered', Date.now());
-    depart(target);
-    // Still here after a while: the address was a download, or the way there is slow.
+    var walked = depart(target);
+    // Still here after a while: the address was a download, or the way there is slow, or the walk was forbidden.
     later(6000, function () {
       reveal('door', true);
+      if (walked) {
+        location.reload();
+      }
     });
   });
 }

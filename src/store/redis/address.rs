@@ -126,21 +126,19 @@ impl Address {
         })
     }
 
-    /// Which store this is, without secrets: the same text for the same store.
+    /// Which store this is, without secrets: the same text for the same store,
+    /// in whatever order its hosts are named.
     #[must_use]
     pub fn name(&self) -> String {
-        let hosts: Vec<String> = self
-            .hosts
-            .iter()
-            .map(|(host, port)| format!("{host}:{port}"))
-            .collect();
+        let hosts = self.hosts.iter();
+        let mut hosts: Vec<String> = hosts.map(|(host, port)| format!("{host}:{port}")).collect();
+        hosts.sort();
         let hosts = hosts.join(",");
         let database = self.database;
         match &self.form {
             Form::Single => format!("single {hosts} {database}"),
             Form::Socket(info) => format!("single {} {}", info.addr(), info.redis_settings().db()),
-            // Sentinels come and go; the name is what they watch over.
-            Form::Sentinel { service, .. } => format!("sentinel {service} {database}"),
+            Form::Sentinel { service, .. } => format!("sentinel {hosts} {service} {database}"),
             Form::Cluster => format!("cluster {hosts}"),
         }
     }
@@ -328,10 +326,13 @@ mod tests {
                 "rediss://user:p%40ss@cache.example",
                 "single cache.example:6379 0",
             ),
-            ("redis-sentinel://a,b:5000,c/shop", "sentinel shop 0"),
+            (
+                "redis-sentinel://c,b:5000,a/shop",
+                "sentinel a:26379,b:5000,c:26379 shop 0",
+            ),
             (
                 "redis-sentinel://:pw@a/shop/2?sentinel_password=x",
-                "sentinel shop 2",
+                "sentinel a:26379 shop 2",
             ),
             (
                 "redis+unix:///run/redis.sock?db=2&pass=x",

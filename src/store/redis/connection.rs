@@ -161,7 +161,10 @@ impl Connection {
         let told = store_error(error);
         let broken = error.is_unrecoverable_error() || (error.is_io_error() && !error.is_timeout());
         // A replica where the primary was: the name may lead elsewhere now.
-        let demoted = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
+        let demoted = matches!(
+            error.kind(),
+            ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
+        );
         if broken || demoted {
             let mut state = self.lock();
             if state.number == number {

@@ -139,6 +139,7 @@ impl RedisStore {
                     call.arg(visitor.session)
                         .option(visitor.number)
                         .arg(id_text(visitor.id.as_ref()))
+                        .arg(u8::from(visitor.proven))
                 });
             let reply = self.ask(&self.scripts().let_in, call, |mut fields| {
                 fields.list()?.all(Fields::expiry)

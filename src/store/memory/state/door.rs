@@ -202,7 +202,12 @@ impl EventState {
             return None;
         }
         let now = self.meta.time;
-        let expires = Timestamp(now.0 + self.meta.rules.session_idle_ms);
+        let for_how_long = if visitor.proven {
+            self.meta.rules.session_idle_ms
+        } else {
+            UNPROVEN_MS
+        };
+        let expires = Timestamp(now.0 + for_how_long);
         self.insert(visitor.session, expires);
         self.count_begun();
         self.name(visitor.id, Named::Session(visitor.session, now));

@@ -2,18 +2,19 @@
 -- is asked.
 --
 -- KEYS   the fixed ones; the visitors' pages; the buckets of their ids
--- ARGV   count; per visitor: session, number or empty, id or empty
+-- ARGV   count; per visitor: session, number or empty, id or empty, proven
+--        (1 or 0)
 -- reply  done, for each its expiry, or an empty text when it has ended
 
 local met = begin()
 if met then return met end
 
-local function let_in(session, number, id)
+local function let_in(session, number, id, proven)
   if number then spend(number) end
   local expires = expiry(session)
   if expires then return int(expires) end
   if has_ended(session) then return '' end
-  expires = m.time + m.session_idle_ms
+  expires = m.time + (proven and m.session_idle_ms or UNPROVEN)
   insert(session, expires)
   m.begun = m.begun + 1
   add('begun', 1)
@@ -24,8 +25,8 @@ end
 purge()
 local answers = {}
 for i = 1, num() do
-  local session, number, id = arg(), tonumber(arg()), arg()
-  answers[i] = let_in(session, number, id)
+  local session, number, id, proven = arg(), tonumber(arg()), arg(), arg() == '1'
+  answers[i] = let_in(session, number, id, proven)
 end
 note_sessions()
 return done(answers)

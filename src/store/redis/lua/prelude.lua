@@ -81,7 +81,9 @@ local function load()
   end
   for field, kind in pairs(KIND) do
     local text = stored[field]
-    if text == nil then damaged('no field ' .. field, K.meta) end
+    -- One that may be absent an earlier release has not written.
+    if text == nil and #kind == 1 then damaged('no field ' .. field, K.meta) end
+    text = text or ''
     if string.sub(kind, 1, 1) == 's' then
       if text ~= '' or kind == 's' then m[field] = text end
     elseif text ~= '' or #kind == 1 then
