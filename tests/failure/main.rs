@@ -12,6 +12,7 @@
 )]
 
 mod crowd;
+mod failover;
 mod ill;
 mod loss;
 mod memory;

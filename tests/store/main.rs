@@ -20,6 +20,10 @@ mod ports;
 mod redis_process;
 mod replicas;
 mod scenarios;
+#[path = "../parts/sentinel.rs"]
+mod sentinel;
 mod server;
 mod servers;
 mod world;
+
+use ports::free_address;

@@ -2,17 +2,16 @@
 //! failovers, real resharding. What the store's callers see is a recovery.
 
 use std::collections::BTreeSet;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use sumun::room::event::EventId;
 use sumun::store::redis::RedisStore;
 use sumun::store::{Reply, Store};
-use tempfile::TempDir;
 
 use crate::door::Door;
 use crate::ports::free_address;
+use crate::sentinel::Sentinel;
 use crate::server::{Server, connect};
 use crate::world::{is_inside, settings, ticket};
 
@@ -34,78 +33,6 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 fn server(port: u16, args: &[&str]) -> Server {
     let port = port.to_string();
     Server::start(&[&["--port", &port, "--bind", "127.0.0.1"], args].concat())
-}
-
-/// A sentinel with a configuration of its own, which it writes.
-struct Sentinel {
-    child: Child,
-    port: u16,
-    _dir: TempDir,
-}
-
-impl Sentinel {
-    fn start(primary: u16) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (file, port) = (dir.path().join("sentinel.conf"), free_address().port());
-        let text = format!(
-            "port {port}\nbind 127.0.0.1\ndir {}\nrequirepass of-sentinels\n\
-             sentinel monitor shop 127.0.0.1 {primary} 2\n\
-             sentinel auth-pass shop of-servers\n\
-             sentinel sentinel-pass of-sentinels\n\
-             sentinel down-after-milliseconds shop 1000\n\
-             sentinel failover-timeout shop 5000\n",
-            dir.path().display()
-        );
-        std::fs::write(&file, text).unwrap();
-        let child = Command::new("redis-server")
-            .arg(&file)
-            .arg("--sentinel")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self {
-            child,
-            port,
-            _dir: dir,
-        }
-    }
-
-    async fn control(&self) -> Option<MultiplexedConnection> {
-        let client = redis::Client::open(format!("redis://:of-sentinels@127.0.0.1:{}", self.port));
-        client
-            .unwrap()
-            .get_multiplexed_async_connection()
-            .await
-            .ok()
-    }
-
-    /// How many replicas and other sentinels it knows.
-    async fn knows(&self, what: &str) -> usize {
-        let Some(mut control) = self.control().await else {
-            return 0;
-        };
-        let mut order = redis::cmd("SENTINEL");
-        order.arg(what).arg("shop");
-        let known: Result<Vec<redis::Value>, _> = order.query_async(&mut control).await;
-        known.map_or(0, |known| known.len())
-    }
-
-    /// The port of the server that it takes for the primary.
-    async fn primary(&self) -> Option<u16> {
-        let mut order = redis::cmd("SENTINEL");
-        order.arg("get-master-addr-by-name").arg("shop");
-        let (_, port): (String, String) =
-            order.query_async(&mut self.control().await?).await.ok()?;
-        port.parse().ok()
-    }
-}
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 const OF_SERVERS: [&str; 4] = ["--requirepass", "of-servers", "--masterauth", "of-servers"];
@@ -149,15 +76,11 @@ async fn a_failover_is_followed_and_numbers_go_on_above_those_before() {
         Sentinel::start(first),
         Sentinel::start(first),
     ];
-    for sentinel in &sentinels {
-        until(
-            "the sentinels know each other and the replica",
-            async || {
-                sentinel.knows("sentinels").await == 2 && sentinel.knows("replicas").await == 1
-            },
-        )
-        .await;
-    }
+    until(
+        "the sentinels know each other and the replica",
+        async || Sentinel::are_ready(&sentinels).await,
+    )
+    .await;
     let [a, b, c] = sentinels.each_ref().map(|sentinel| sentinel.port);
     let gone = free_address().port();
     let url = format!(

@@ -21,6 +21,8 @@ pub(crate) struct Setup {
     pub(crate) origin: SocketAddr,
     /// Redis; `None`: the embedded store.
     pub(crate) redis: Option<SocketAddr>,
+    /// Another address of the store, as it is written in the file.
+    pub(crate) url: Option<String>,
     /// Ids and secrets of the signing keys, the first signs.
     pub(crate) keys: Vec<(&'static str, &'static str)>,
     pub(crate) limit: usize,
@@ -40,6 +42,7 @@ impl Setup {
         Self {
             origin,
             redis,
+            url: None,
             keys: vec![OLD],
             limit,
             ticket_idle: "10s",
@@ -49,9 +52,10 @@ impl Setup {
     }
 
     fn text(&self, public: SocketAddr, admin: SocketAddr, state: &str) -> String {
-        let store = match self.redis {
-            Some(redis) => format!("redis://{redis}/"),
-            None => "memory:".to_owned(),
+        let store = match (&self.url, self.redis) {
+            (Some(url), _) => url.clone(),
+            (None, Some(redis)) => format!("redis://{redis}/"),
+            (None, None) => "memory:".to_owned(),
         };
         let keys: Vec<String> = self
             .keys

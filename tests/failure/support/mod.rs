@@ -13,6 +13,8 @@ pub(crate) mod visitor;
 mod ports;
 #[path = "../../parts/redis.rs"]
 mod redis_process;
+#[path = "../../parts/sentinel.rs"]
+pub(crate) mod sentinel;
 
 use std::time::Duration;
 

@@ -92,7 +92,12 @@ impl Redis {
 
 /// Sessions that a server knows of, if it answers.
 pub(crate) async fn sessions(server: SocketAddr) -> Option<u64> {
-    let client = redis::Client::open(format!("redis://{server}/")).unwrap();
+    sessions_at(&format!("redis://{server}/")).await
+}
+
+/// The same, of a server at this URL.
+pub(crate) async fn sessions_at(url: &str) -> Option<u64> {
+    let client = redis::Client::open(url).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.ok()?;
     connection.zcard("sumun:{main}:active").await.ok()
 }

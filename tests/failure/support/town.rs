@@ -57,8 +57,24 @@ impl Town {
         let setup = Setup::new(origin.address, Some(chaos.address), LIMIT);
         let gateways = vec![Gateway::start(&setup).await, Gateway::start(&setup).await];
         gateways[0].wait_for("sumun_gateways", 2.0).await;
+        let server = format!("redis://{}/", redis.address);
         let mut town = Self::of(gateways, Some(redis), Some(chaos), setup, origin);
-        town.watch_the_limit();
+        town.watch_the_limit(vec![server]);
+        town
+    }
+
+    /// Two gateways that share a store at this address; these servers are
+    /// looked at for too many inside.
+    pub(crate) async fn behind(url: String, redis: Redis, servers: &[String]) -> Self {
+        let origin = Origin::start().await;
+        let setup = Setup {
+            url: Some(url),
+            ..Setup::new(origin.address, None, LIMIT)
+        };
+        let gateways = vec![Gateway::start(&setup).await, Gateway::start(&setup).await];
+        gateways[0].wait_for("sumun_gateways", 2.0).await;
+        let mut town = Self::of(gateways, Some(redis), None, setup, origin);
+        town.watch_the_limit(servers.to_vec());
         town
     }
 
@@ -92,12 +108,13 @@ impl Town {
     }
 
     /// Looks at the sessions in Redis whenever it answers.
-    fn watch_the_limit(&mut self) {
-        let redis = self.redis.as_ref().unwrap().address;
+    fn watch_the_limit(&mut self, servers: Vec<String>) {
         self.watching = Some(tokio::spawn(async move {
             loop {
-                if let Some(sessions) = super::redis::sessions(redis).await {
-                    assert!(sessions <= LIMIT as u64, "{sessions} sessions in Redis");
+                for server in &servers {
+                    if let Some(sessions) = super::redis::sessions_at(server).await {
+                        assert!(sessions <= LIMIT as u64, "{sessions} sessions in Redis");
+                    }
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
