@@ -1,4 +1,4 @@
-# The gateway alone: no shell tools, not root, state in /var/lib/sumun.
+# The gateway alone on Debian slim: not root, state in /var/lib/sumun.
 FROM rust:1-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
@@ -17,6 +17,8 @@ COPY gateway.toml /etc/sumun/gateway.toml
 WORKDIR /var/lib/sumun
 USER sumun
 ENV SUMUN_STATE_DIR=/var/lib/sumun
+# 9090 is the admin door; it listens inside the container alone unless
+# SUMUN_ADMIN_LISTEN says otherwise.
 EXPOSE 8080 9090
 HEALTHCHECK --interval=5s --timeout=4s --start-period=10s CMD ["sumun", "health"]
 STOPSIGNAL SIGTERM

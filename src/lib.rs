@@ -8,7 +8,7 @@
 //! - what a gateway holds: [`server`], [`config`], [`ledger`]
 //! - what a visitor gets: [`reception`]; what the queue does: [`controller`]
 //! - doors: [`gateway`], [`api`]; [`catalog`] of the events behind them
-//! - the whole: [`run`]
+//! - the whole: [`run`]; to see it: [`demo`]
 
 pub mod api;
 pub mod catalog;

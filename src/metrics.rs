@@ -1,4 +1,5 @@
-//! Every metric's name, unit and labels, in one place (DESIGN §11).
+//! Every metric's name, unit and labels, in one place;
+//! docs/metrics.md tells of them.
 //!
 //! Each server has a recorder of its own, so that two can live in one
 //! process. Label values come from our own closed sets and from event ids,
@@ -55,7 +56,7 @@ names! {
     EVENT_SESSIONS_LIMIT = "event_sessions_limit", Kind::Gauge, None, "Most sessions inside at once; +Inf without a limit. Shared by all gateways: use max by (event).";
     EVENT_WAITING_VISITORS = "event_waiting_visitors", Kind::Gauge, None, "Living tickets that are not called. Shared by all gateways: use max by (event).";
     EVENT_CALLED_NUMBER = "event_called_number", Kind::Gauge, None, "The watermark: every number below it may claim a slot. Shared by all gateways: use max by (event).";
-    EVENT_PRESSURE = "event_pressure", Kind::Gauge, None, "A signal's value divided by its threshold; the gate closes at 1. Shared by all gateways: use max by (event, signal).";
+    EVENT_PRESSURE = "event_pressure", Kind::Gauge, None, "A signal's value divided by its threshold; at 1 queueing begins. Shared by all gateways: use max by (event, signal).";
     EVENT_LOAD = "event_load", Kind::Gauge, None, "A signal's value, in its threshold's unit. Shared by all gateways: use max by (event, signal).";
     EVENT_THRESHOLD = "event_threshold", Kind::Gauge, None, "A signal's threshold. Shared by all gateways: use max by (event, signal).";
     EVENT_PACE = "event_pace", Kind::Gauge, None, "Calls a second while the pace is in force, else +Inf. Shared by all gateways: use max by (event).";

@@ -1,4 +1,5 @@
-//! The house keeps its own rules: rings, sizes, words at the head of files.
+//! The house keeps its own rules: rings, sizes, words at the head of files,
+//! papers that know what there is.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,6 +8,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use sumun::metrics;
 
 /// The rings, from the inside. A room uses only rings inside its own, and
 /// itself; neighbours do not know each other.
@@ -166,4 +169,26 @@ fn every_metric_is_named_in_one_place() {
             assert!(!spelt, "{name} spells a metric's name");
         }
     }
+}
+
+#[test]
+fn the_paper_on_metrics_has_a_row_for_each_and_names_no_other() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+    let paper = fs::read_to_string(file).unwrap();
+    let mut wrong = Vec::new();
+    for metric in metrics::ALL {
+        let row = format!("| `{}` |", metric.name);
+        let rows = paper.lines().filter(|line| line.starts_with(&row)).count();
+        if rows != 1 {
+            wrong.push(format!("{} has {rows} rows", metric.name));
+        }
+    }
+    let words = paper.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    // `sumun_event_` alone is the beginning of many.
+    for word in words.filter(|word| word.starts_with("sumun_") && !word.ends_with('_')) {
+        if !metrics::ALL.iter().any(|metric| metric.name == word) {
+            wrong.push(format!("there is no {word}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

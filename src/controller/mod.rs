@@ -102,7 +102,7 @@ impl Controller {
         }
     }
 
-    /// One pass (DESIGN §6.3).
+    /// One pass.
     pub async fn pass(&mut self) {
         let recovering = self.is_recovering();
         match self.look().await {

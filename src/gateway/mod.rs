@@ -2,7 +2,7 @@
 //!
 //! One gateway per data thread. Everything about one request is read once
 //! into an `Asker`, decided by `room::decision`, and answered by the origin
-//! or by a page of our own (DESIGN §5).
+//! or by a page of our own (docs/architecture.md).
 
 mod asker;
 mod log;

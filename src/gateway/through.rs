@@ -142,7 +142,7 @@ impl Gateway {
         }
     }
 
-    /// Does what the origin says of the session (DESIGN §5).
+    /// Does what the origin says of the session (docs/api.md).
     async fn obey(&self, ledger: &Arc<Ledger>, stay: &Arc<Stay>, order: &HeaderValue) {
         let order = order
             .to_str()

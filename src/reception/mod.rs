@@ -165,7 +165,7 @@ impl Reception {
         }
     }
 
-    /// The store is away (DESIGN §6.7): the gateway numbers by itself, or lets in.
+    /// The store is away (`store.on_failure`): the gateway numbers by itself, or lets in.
     fn enter_without_store(&self, ledger: &Arc<Ledger>, who: &Who) -> Outcome {
         if ledger.lets_all_in() {
             let visitor = LetIn {

@@ -1,4 +1,4 @@
-//! Who is forwarded, who waits, who is refused: the table of DESIGN §5.
+//! Who is forwarded, who waits, who is refused: one table.
 //!
 //! A pure function of what kind of request this is, what its bearer holds,
 //! and how the event stands. Every cell of the table is a test.
@@ -66,7 +66,7 @@ pub enum Credential {
     Pass,
 }
 
-/// What happens while the store is away (DESIGN §6.7).
+/// What happens while the store is away (`store.on_failure`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
@@ -113,7 +113,7 @@ pub enum Decision {
     Closed,
 }
 
-/// Decides one request (DESIGN §5).
+/// Decides one request.
 #[must_use]
 pub fn decide(kind: Kind, credential: Credential, standing: Standing) -> Decision {
     if credential == Credential::Pass {

@@ -1,8 +1,8 @@
 //! How long a ticket will wait, said honestly.
 //!
 //! A wait is the line ÷ the measured rate, corrected for those
-//! who give up, with a range of 2.1 standard deviations (ALGORITHM §7: a
-//! nominal 80 % band covered half of the cases).
+//! who give up, with a range of 2.1 standard deviations (in
+//! simulation a nominal 80 % band covered half of the cases).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub fn wait(position: u64, rates: &Rates, pace: Option<f64>) -> Option<Wait> {
     })
 }
 
-/// The next poll (DESIGN §6.4), before jitter: 3 s at first, then an eighth of
+/// The next poll, before jitter: 3 s at first, then an eighth of
 /// the wait, between 2 s and the window ÷ 2.5.
 #[must_use]
 pub fn poll_after(wait: Option<Wait>, first: bool, window: Duration) -> Duration {

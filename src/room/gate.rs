@@ -2,7 +2,7 @@
 //!
 //! Pressure is the worst signal divided by its threshold. The gate closes at
 //! 1 and opens again when every signal has stayed below the release ratio for
-//! a while (DESIGN §6.3).
+//! a while.
 
 use std::time::Duration;
 
@@ -291,7 +291,7 @@ pub struct Next {
     pub closed_by: Option<Signal>,
 }
 
-/// Decides the gate of mode `auto` (DESIGN §6.3): closes when any signal
+/// Decides the gate of mode `auto`: closes when any signal
 /// reaches its threshold, opens when all have been below `release_ratio` for
 /// `release_after`, whether or not people wait.
 #[must_use]

@@ -103,7 +103,7 @@ impl Cause {
     }
 }
 
-/// A recovery under way (DESIGN §6.6).
+/// A recovery under way (docs/architecture.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {
     /// Counts the recoveries of this event: a gateway's push names the one it is for.

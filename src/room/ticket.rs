@@ -1,8 +1,8 @@
 //! Places in line: what a number is, what keys a session, what lives how long.
 //!
-//! A number is a place and a moment at once (DESIGN §6.1): at the birth of an
-//! event and at each recovery numbering jumps to the present second, so that
-//! no number is issued twice whatever the store has forgotten.
+//! A number is a place and a moment at once (docs/architecture.md): at the
+//! birth of an event and at each recovery numbering jumps to the present
+//! second, so that no number is issued twice whatever the store has forgotten.
 
 use std::fmt;
 

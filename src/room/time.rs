@@ -1,6 +1,6 @@
 //! Time as the rules see it: a number handed in, never a clock read.
 //!
-//! `Timestamp` is the store's own running time (DESIGN §6.1), which stands
+//! `Timestamp` is the store's own running time (docs/architecture.md), which stands
 //! still over a silence and never runs backward. Numbers and success tokens
 //! carry `UnixSeconds`, the store server's wall clock, because strangers and
 //! later lives of the store must be able to read them.
@@ -53,7 +53,7 @@ pub fn millis(duration: Duration) -> u64 {
 /// between two operations that is not a silence.
 pub const SILENCE: Duration = Duration::from_secs(2);
 
-/// Advances the running time by what the server's clock moved (DESIGN §6.1).
+/// Advances the running time by what the server's clock moved.
 ///
 /// `raw_before` and `raw_now` are the server's clock, in milliseconds, at the
 /// operation before and at this one. The step is clamped to 0 to 2 s. Where

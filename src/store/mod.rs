@@ -1,7 +1,7 @@
 //! The store: where an event's state is moved, under a guard, atomically.
 //!
-//! Each operation exists once in every backend and means the same there
-//! (DESIGN §6.2): one test suite runs on all of them and random sequences
+//! Each operation exists once in every backend and means the same
+//! there: one test suite runs on all of them and random sequences
 //! must leave them in the same state. Policy is not here: how many and which
 //! may enter is decided in `room`, the store only refuses what would break a
 //! promise.

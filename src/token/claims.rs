@@ -113,8 +113,8 @@ pub enum Token {
     Success(Success),
 }
 
-/// The JWT claims set (RFC 7519 §4); names in DESIGN §10. It borrows from the
-/// token that is signed, or from the text that is read.
+/// The JWT claims set (RFC 7519 §4); docs/architecture.md says what they hold.
+/// It borrows from the token that is signed, or from the text that is read.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Claims<'a> {
     v: u8,

@@ -3,7 +3,7 @@
 //!
 //! JWT (RFC 7519). Tickets and passes are HS256, only gateways need them;
 //! success tokens are ES256, so that other servers can check them with a
-//! public key (DESIGN §10). Every poll reads a ticket and signs another, so
+//! public key (docs/api.md). Every poll reads a ticket and signs another, so
 //! the compact form (RFC 7515 §7.1) is put together here: a key's header is
 //! encoded once and known again by its text, and claims are parsed once.
 

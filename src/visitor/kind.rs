@@ -36,7 +36,7 @@ static SEC_PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
 static PURPOSE: HeaderName = HeaderName::from_static("purpose");
 static X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
-/// The kind of a request; first match in the order of DESIGN §5.
+/// The kind of a request; first match in the order of [`Kind`].
 #[must_use]
 pub fn kind(method: &Method, headers: &HeaderMap) -> Kind {
     if *method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {

@@ -6,7 +6,7 @@
 //! - several gateways: `replicas`, `elsewhere`, `deleted`
 //! - the proxy alone: `proxy`; before a real nginx: `unchanged`
 //! - programs: `api`; a real Chromium: `browser`
-//! - the operator: `operator`, `command`, `config`, `reload`, `process`
+//! - the operator: `operator`, `command`, `config`, `counted`, `reload`, `process`
 //!
 //! What breaks stands in `tests/failure`, the store's contract in
 //! `tests/store`, the promises by seeds in `tests/simulation`.

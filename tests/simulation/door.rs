@@ -97,7 +97,7 @@ impl Door {
                 .is_none_or(|until| self.now >= *until)
     }
 
-    /// Every call begins here: the model's time follows the rule of DESIGN §6.1.
+    /// Every call begins here: the model's time follows the rule of `room::time`.
     fn arrive(&mut self, gateway: &str) -> Result<(), NoReply> {
         if !self.reaches(gateway) {
             return Err(NoReply::Away);

@@ -1,4 +1,4 @@
-//! A gateway as DESIGN §6.3 describes it, small: what it heard, what it
+//! A gateway as docs/architecture.md describes it, small: what it heard, what it
 //! remembers, and one pass of its controller over the public interface.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! The promises of DESIGN §3, tried on the real rules and the embedded store
+//! The promises of docs/architecture.md, tried on the real rules and the embedded store
 //! with thousands of visitors, several gateways and everything that breaks,
 //! by seeds: a violation names its seed, and the seed repeats it.
 //!

@@ -1,5 +1,5 @@
 //! The public door of the API: everything under `/__sumun/` on the public
-//! listener (DESIGN §9). The waiting page polls here, and servers and
+//! listener (docs/api.md). The waiting page polls here, and servers and
 //! single-page apps ask here for places, passes and their end.
 
 mod caller;

@@ -1,5 +1,6 @@
-//! The table of DESIGN §5: who is forwarded, who waits, who is refused, by
-//! kind of client, by what it holds and by how the event stands.
+//! The table of `room::decision` at the front door: who is forwarded, who
+//! waits, who is refused, by kind of client, by what it holds and by how the
+//! event stands.
 
 use http::Method;
 

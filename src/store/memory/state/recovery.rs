@@ -1,5 +1,5 @@
 //! Losing and healing: when a recovery begins, what gateways bring back, and
-//! when it is over (DESIGN §6.6).
+//! when it is over (docs/architecture.md).
 
 use std::cmp::Ordering;
 
@@ -73,7 +73,7 @@ impl EventState {
         }
     }
 
-    /// Takes in what a gateway remembers (DESIGN §6.6).
+    /// Takes in what a gateway remembers.
     pub(crate) fn restore(&mut self, shadow: &Shadow, raw: u64) -> Restored {
         let began = self.doubt(shadow);
         if let Some(cause) = began {

@@ -1,6 +1,6 @@
 -- Shared head of every script on an event: keys, arguments, the state in
 -- `m`, the running time, recovery, windows, sessions, offers, gateways.
--- It does what `store/memory/state.rs` does, in the same order.
+-- It does what `store/memory/state/` does, in the same order.
 --
 -- KEYS   the fixed keys, in the order of FIXED; five for each page: live even,
 --        live odd, fresh even, fresh odd, spent; one for each bucket of ids
