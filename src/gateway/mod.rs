@@ -392,10 +392,10 @@ impl Gateway {
         let ledger = &seeker.ledger;
         let mut who = Who::stranger(Some(asker.scope(ledger)));
         if let Some(ticket) = &seeker.ticket {
-            who = Who::bearer(ticket);
-            if let Some(outcome) = self.reception.ask(ledger, ticket, &who).await {
+            if let Some(outcome) = self.reception.ask(ledger, ticket, None).await {
                 return outcome;
             }
+            who = Who::bearer(ticket);
         }
         let address = asker.visitor.address;
         self.reception.join(ledger, &who, address).await

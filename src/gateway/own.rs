@@ -186,7 +186,7 @@ impl Gateway {
             put(
                 headers,
                 "access-control-expose-headers",
-                "sumun-status, sumun-token, retry-after",
+                "sumun-status, sumun-token, sumun-degraded, retry-after",
             );
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
         }

@@ -3,6 +3,7 @@
 //! The front door and the API both come here, so that a place and a pass mean
 //! the same however they were asked for.
 
+mod admission;
 mod bearer;
 mod complaints;
 mod held;
@@ -12,13 +13,13 @@ mod outcome;
 mod page;
 
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+pub use admission::inside;
 pub use bearer::{Bearer, Who};
 pub use complaints::Complaints;
 pub use joins::Joins;
@@ -26,6 +27,7 @@ pub use memory::{Known, TokenMemory};
 pub use outcome::{Blocked, Inside, Line, Outcome};
 pub use page::render;
 
+use self::admission::{bearer_of, count_wait, let_in, let_in_from_line, session_of};
 use crate::clock::Clock;
 use crate::ledger::{Ledger, Ledgers, View};
 use crate::metrics::Metrics;
@@ -265,8 +267,21 @@ impl Reception {
 
     /// A ticket asks: heard from, and let in when it was called. `None` when
     /// it is worth nothing any more: used, or called too long ago.
-    pub async fn ask(&self, ledger: &Arc<Ledger>, ticket: &Ticket, who: &Who) -> Option<Outcome> {
+    ///
+    /// Polls of tickets that are not called end here: nothing is worked out
+    /// for them that only a claim needs.
+    pub async fn ask(
+        &self,
+        ledger: &Arc<Ledger>,
+        ticket: &Ticket,
+        named: Option<&Who>,
+    ) -> Option<Outcome> {
         ledger.heard.hear(ticket.number);
+        if ledger.lets_all_in()
+            && let Some(inside) = let_in_from_line(ledger, ticket, named)
+        {
+            return Some(inside);
+        }
         let open = matches!(
             ledger.settings.load().mode,
             Mode::Auto | Mode::Queue | Mode::Pause
@@ -274,28 +289,15 @@ impl Reception {
         let is_called = ledger
             .view()
             .is_some_and(|view| ticket.number < view.snapshot.meta.called);
-        let session = SessionKey::of_ticket(ticket.generation, ticket.number, &ticket.visitor);
-        if ledger.lets_all_in() {
-            let who = Who {
-                visitor: ticket.visitor.clone(),
-                ..who.clone()
-            };
-            let visitor = LetIn {
-                session,
-                number: Some(ticket.number),
-                proven: false,
-                id: who.id,
-            };
-            if let Some(inside) = let_in(ledger, &who, visitor) {
-                ledger.heard.spend(ticket.number);
-                count_wait(ledger, ticket, ledger.now());
-                return Some(inside);
-            }
-        }
-        let now_ms = ledger.monotonic_ms();
-        if open && !is_called || self.held.lately(&ledger.id, ticket.number, now_ms) {
+        if open && !is_called {
             return Some(Outcome::Waits(self.line(ledger, ticket, false)));
         }
+        let now_ms = ledger.monotonic_ms();
+        if self.held.lately(&ledger.id, ticket.number, now_ms) {
+            return Some(Outcome::Waits(self.line(ledger, ticket, false)));
+        }
+        let session = session_of(ticket);
+        let who = bearer_of(ticket, named);
         let claim = Claim {
             number: ticket.number,
             session,
@@ -312,10 +314,6 @@ impl Reception {
                     // It began elsewhere, or at a claim whose reply was lost: after
                     // the last answer that gave this ticket, and not long after.
                     Timestamp(ticket.issued_at.saturating_mul(1000))
-                };
-                let who = Who {
-                    visitor: ticket.visitor.clone(),
-                    ..who.clone()
                 };
                 Outcome::Inside(inside(ledger, &who, session, begun, expires))
             }
@@ -426,60 +424,6 @@ pub fn place_of(ledger: &Ledger, who: &Who, number: Number) -> Ticket {
         next_poll: now,
         since: now,
         estimate: None,
-    }
-}
-
-/// A session that no store knows yet: it is told when it is back, and the
-/// session counts from then on like any other. `None` when so many were let in
-/// that no more can be told of: then places are given, as otherwise.
-fn let_in(ledger: &Ledger, who: &Who, visitor: LetIn) -> Option<Outcome> {
-    let now = ledger.now();
-    let expires = now.plus(ledger.settings.load().session_idle);
-    if !ledger.sessions.note_let_in(visitor) {
-        return None;
-    }
-    let inside = inside(ledger, who, visitor.session, now, expires);
-    Some(Outcome::Inside(inside))
-}
-
-/// A session as the store gave it; its pass ends no later than acknowledged.
-/// Where this gateway knows already when it began, that holds.
-#[must_use]
-pub fn inside(
-    ledger: &Ledger,
-    who: &Who,
-    session: SessionKey,
-    begun: Timestamp,
-    expires: Timestamp,
-) -> Inside {
-    let stay = ledger.sessions.stay(session, begun, expires);
-    Inside {
-        pass: Rc::new(Pass {
-            event: ledger.id.clone(),
-            scope: who.scope.clone(),
-            visitor: who.visitor.clone(),
-            issued_at: ledger.now().seconds(),
-            expires: expires.seconds(),
-            session,
-            begun: stay.begun().seconds(),
-        }),
-        stay,
-    }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "waits are far below 2^52 seconds"
-)]
-fn count_wait(ledger: &Ledger, ticket: &Ticket, now: Timestamp) {
-    let waited = now.seconds().saturating_sub(ticket.since) as f64;
-    ledger.counts.claims.increment(1);
-    ledger.counts.waited.record(waited);
-    if let Some(estimate) = ticket.estimate.filter(|estimate| *estimate > 0) {
-        ledger
-            .counts
-            .estimate_error
-            .record(waited / estimate as f64);
     }
 }
 

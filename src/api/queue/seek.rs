@@ -130,9 +130,7 @@ impl PublicDoor {
                 Said::KeptOut(self.reception.line(ledger, ticket, false))
             } else if let Some(line) = self.early(ledger, ticket) {
                 Said::Early(line, text.clone())
-            } else if let Some(outcome) =
-                (self.reception.ask(ledger, ticket, &Who::bearer(ticket))).await
-            {
+            } else if let Some(outcome) = self.reception.ask(ledger, ticket, None).await {
                 Said::Outcome(outcome)
             } else {
                 continue;
@@ -223,7 +221,7 @@ impl PublicDoor {
                     let line = self.reception.line(ledger, &ticket, false);
                     return Ok(Some(Said::KeptOut(line)));
                 }
-                let outcome = self.reception.ask(ledger, &ticket, &who).await;
+                let outcome = self.reception.ask(ledger, &ticket, Some(&who)).await;
                 Ok(outcome.map(Said::Outcome))
             }
         }
