@@ -102,6 +102,8 @@ impl Town {
             (gateways.len() == 2).then_some(())
         })
         .await;
+        // Nothing is deleted in the moment in which it was made.
+        self.clock.advance(1);
         self.put("sale", 1, None).await;
     }
 }
