@@ -1,6 +1,7 @@
 //! Stopping and starting again: what runs may finish, and nobody loses a
 //! place, a session or a cookie by a restart.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -161,10 +162,25 @@ async fn a_restart_admits_nobody_over_the_limit() {
     assert_eq!(site.view().snapshot.sessions, 2);
 }
 
+/// Copies the state of a site that goes on writing it: again from the start
+/// when a file was replaced meanwhile.
 fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    let once = || -> std::io::Result<()> {
+        for entry in std::fs::read_dir(from)? {
+            let entry = entry?;
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+        Ok(())
+    };
+    loop {
+        match once() {
+            Err(fault) if fault.kind() == ErrorKind::NotFound => {
+                for entry in std::fs::read_dir(to).unwrap() {
+                    std::fs::remove_file(entry.unwrap().path()).unwrap();
+                }
+            }
+            done => return done.unwrap(),
+        }
     }
 }
 
