@@ -61,6 +61,7 @@ names! {
     EVENT_THRESHOLD = "event_threshold", Kind::Gauge, None, "A signal's threshold. Shared by all gateways: use max by (event, signal).";
     EVENT_PACE = "event_pace", Kind::Gauge, None, "Calls a second while the pace is in force, else +Inf. Shared by all gateways: use max by (event).";
     EVENT_ESTIMATE_SECONDS = "event_estimate_seconds", Kind::Gauge, Some(Unit::Seconds), "How long somebody who came now would wait; NaN when unknown. Shared by all gateways: use max by (event).";
+    SHARE = "share_slots", Kind::Gauge, None, "Slots that this gateway may fill by itself while the store is away, with on-failure policy `local`.";
     HTTP_REQUESTS = "http_requests_total", Kind::Counter, None, "Requests answered, by event, decision and status code; of calls under /__sumun/ the decision is `api`.";
     HTTP_REQUEST_SECONDS = "http_request_duration_seconds", Kind::Histogram(REQUEST_SECONDS), Some(Unit::Seconds), "From the request's head to the answer's head.";
     HTTP_IN_FLIGHT = "http_requests_in_flight", Kind::Gauge, None, "Requests being answered, polls not among them.";

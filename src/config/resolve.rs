@@ -9,8 +9,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ipnet::IpNet;
 
 use super::{
-    Admin, Api, ApiKey, Config, Limits, Log, Metrics, OnFailure, Origin, OriginHost, Signing,
-    SigningKey, Store, StoreUrl, Timeouts,
+    Admin, Api, ApiKey, Config, Limits, Log, Metrics, Origin, OriginHost, Signing, SigningKey,
+    Store, StoreUrl, Timeouts,
     raw::{
         RawAdmin, RawApi, RawFile, RawLimits, RawNamedSecret, RawSigning, RawStore, RawTimeouts,
         RawTls,
@@ -323,10 +323,6 @@ fn api(raw: RawApi, faults: &mut Faults) -> Api {
 
 fn store(raw: RawStore, faults: &mut Faults) -> Store {
     let on_failure = raw.on_failure.unwrap_or_default();
-    if on_failure == OnFailure::Local {
-        let remedy = "not in this version: write \"hold\" or \"open\"";
-        faults.text("store.on_failure", "local", remedy);
-    }
     let prefix = raw.prefix.unwrap_or_else(|| "sumun".to_owned());
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.:".contains(&b);
     if prefix.is_empty() || !prefix.bytes().all(plain) {

@@ -12,6 +12,7 @@ pub(super) struct Gauges {
     signals: Vec<(Signal, [Gauge; 3])>,
     sessions: Gauge,
     limit: Gauge,
+    share: Gauge,
     waiting: Gauge,
     called: Gauge,
     pace: Gauge,
@@ -48,6 +49,7 @@ impl Gauges {
                 .collect(),
             sessions: metrics.gauge(&names::EVENT_SESSIONS, &of),
             limit: metrics.gauge(&names::EVENT_SESSIONS_LIMIT, &of),
+            share: metrics.gauge(&names::SHARE, &of),
             waiting: metrics.gauge(&names::EVENT_WAITING_VISITORS, &of),
             called: metrics.gauge(&names::EVENT_CALLED_NUMBER, &of),
             pace: metrics.gauge(&names::EVENT_PACE, &of),
@@ -62,6 +64,12 @@ impl Gauges {
             ),
             lost_races: metrics.counter(&names::LOST_RACES, &of),
         }
+    }
+
+    /// So many slots are this gateway's to fill while the store is away.
+    #[expect(clippy::cast_precision_loss, reason = "a limit is far below 2^52")]
+    pub(super) fn share(&self, slots: u64) {
+        self.share.set(slots as f64);
     }
 
     #[expect(

@@ -2,6 +2,7 @@
 //! watermark, publish to the request path. It runs on every gateway, without
 //! a leader: one of them wins each step, the others see that and go on.
 
+mod alone;
 mod gauges;
 mod healing;
 mod pages;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tracing::{error, info, warn};
 
+use alone::Alone;
 use gauges::Gauges;
 use healing::Why;
 use pages::{next_of, pages_to_read};
@@ -50,6 +52,8 @@ pub struct Bench {
     pub metrics: Arc<Metrics>,
     /// Whether what the API changed has been read.
     pub catalog_read: AtomicBool,
+    /// Whether this gateway is about to end: it gives its shares back.
+    pub leaving: AtomicBool,
 }
 
 /// One event's loop.
@@ -69,6 +73,7 @@ pub struct Controller {
     beaten_ms: u64,
     failing: bool,
     files_differ: bool,
+    alone: Alone,
 }
 
 impl Controller {
@@ -87,6 +92,7 @@ impl Controller {
             beaten_ms: 0,
             failing: false,
             files_differ: false,
+            alone: Alone::default(),
         }
     }
 
@@ -126,18 +132,23 @@ impl Controller {
     /// pages than were asked for, as at the first look and after a recovery:
     /// a position read off a page that is not there would be too good.
     async fn look(&mut self) -> Answer<Snapshot> {
+        let asked_ms = self.ledger.monotonic_ms();
         let mut ask = self.ask();
-        let first = self.bench.store.snapshot(&self.ledger.id, &ask).await?;
-        let Reply::Done(snapshot) = first else {
-            return Ok(first);
-        };
-        let (front, behind) = pages_to_read(&snapshot);
-        if front.iter().all(|page| ask.front.contains(page)) {
-            return Ok(Reply::Done(snapshot));
+        let mut answer = self.bench.store.snapshot(&self.ledger.id, &ask).await?;
+        if let Reply::Done(snapshot) = &answer {
+            let (front, behind) = pages_to_read(snapshot);
+            if !front.iter().all(|page| ask.front.contains(page)) {
+                ask.front = front;
+                ask.refresh = behind.into_iter().take(REFRESH).collect();
+                answer = self.bench.store.snapshot(&self.ledger.id, &ask).await?;
+            }
         }
-        ask.front = front;
-        ask.refresh = behind.into_iter().take(REFRESH).collect();
-        self.bench.store.snapshot(&self.ledger.id, &ask).await
+        if let (Reply::Done(snapshot), Some(said)) = (&answer, &ask.share) {
+            self.ledger.granted(said, snapshot, asked_ms);
+            self.alone = Alone::default();
+            self.gauges.share(self.ledger.share_left());
+        }
+        Ok(answer)
     }
 
     fn recovered(&mut self) {
@@ -152,6 +163,9 @@ impl Controller {
         if !self.failing {
             let what = match self.ledger.on_failure.get() {
                 Some(OnFailure::Open) => "whoever wants in walks in, the limit is not enforced",
+                Some(OnFailure::Local) => {
+                    "this gateway admits within its share, all others keep their places"
+                }
                 _ => "visitors keep their places, nobody new is admitted",
             };
             error!(event = %self.ledger.id, %fault, "the store is away; {what}");
@@ -163,6 +177,7 @@ impl Controller {
         {
             self.ledger.publish(view.stale());
         }
+        self.judge_alone();
     }
 
     fn ask(&mut self) -> Ask {
@@ -193,6 +208,7 @@ impl Controller {
                     .report(self.ledger.monotonic_ms(), settings.queue_when.window),
             },
             above: self.ledger.highest_own(),
+            share: self.ledger.say_share(self.share_wanted(view.as_deref())),
             front,
             refresh,
             ended_since,

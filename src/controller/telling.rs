@@ -56,7 +56,10 @@ impl Controller {
 
     /// Tells of those let in by order while the store was away.
     async fn tell_let_in(&self) {
-        let visitors = self.ledger.sessions.take_let_in(CATCH_UP);
+        let visitors = self
+            .ledger
+            .sessions
+            .take_let_in(CATCH_UP, self.ledger.now());
         if visitors.is_empty() {
             return;
         }
@@ -88,7 +91,8 @@ impl Controller {
     async fn touch(&self) {
         let due = self.ledger.sessions.take_due();
         let idle = self.ledger.settings.load().session_idle;
-        let open = self.ledger.on_failure.get() == Some(&OnFailure::Open);
+        // Others may have let in whom the store was not told of.
+        let open = !matches!(self.ledger.on_failure.get(), None | Some(OnFailure::Hold));
         for part in due.chunks(PART) {
             let touches: Vec<_> = part.iter().map(|(_, touch)| *touch).collect();
             let answer = self.bench.store.touch(&self.ledger.id, &touches).await;

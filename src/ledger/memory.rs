@@ -23,6 +23,8 @@
 //!   that was since claimed or given back is spent in the store, which counts
 //!   more than living; one that a reset made void lies below the floor, and is
 //!   forgotten as soon as the reset is seen.
+//! - **who was let in untold, and who ended untold** is told of only while the
+//!   session counts by its own memory, above.
 //! - **sessions last known** only makes ghosts, which hold slots: never too many
 //!   inside, and no longer than a session may be idle.
 //! - **totals** are shown only; of each the larger one counts.
@@ -40,6 +42,7 @@ use crate::room::pages::Bits;
 use crate::room::snapshot::{FLOOR_MINUTES, GatewayRow, Meta, Report, Snapshot, Tally};
 use crate::room::ticket::{NUMBER_HORIZON_SECONDS, Number, SessionKey};
 use crate::room::time::{Timestamp, millis};
+use crate::store::LetIn;
 
 /// While nobody was there the running time stands still, as in any outage. An
 /// outage longer than this is over for everybody, and counts whole.
@@ -83,6 +86,21 @@ pub struct Facts {
     spent: Vec<Page>,
     sessions: ByteBuf,
     ended: ByteBuf,
+    /// Let in while the store was away, and not told to it yet.
+    #[serde(default)]
+    let_in: Vec<Untold>,
+    /// Ended while the store was away, and not told to it yet.
+    #[serde(default)]
+    end_later: ByteBuf,
+}
+
+/// A visitor whom the store has not been told of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Untold {
+    session: ByteBuf,
+    number: Option<Number>,
+    proven: bool,
+    id: Option<ByteBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -145,6 +163,8 @@ impl Ledger {
                 spent: Page::all(&spent),
                 sessions: ByteBuf::from(sessions),
                 ended: ByteBuf::from(ended),
+                let_in: self.sessions.let_in().iter().map(Untold::of).collect(),
+                end_later: ByteBuf::from(self.sessions.end_later_all().concat()),
             },
         }
     }
@@ -193,6 +213,12 @@ impl Ledger {
             .map(|(session, [at])| (session, at))
             .collect();
         self.sessions.note_ended(&ended);
+        for visitor in facts.let_in.iter().filter_map(Untold::read) {
+            let _noted = self.sessions.note_let_in(visitor);
+        }
+        for (session, []) in records::<16, 0>(&facts.end_later) {
+            self.sessions.end_later(session);
+        }
         if let Some(look) = facts.look {
             let snapshot = look.snapshot(moment, unix_seconds);
             let view = View::recalled(snapshot, self.clock.monotonic_ms());
@@ -251,6 +277,27 @@ impl Ledger {
             .max(present);
         let latest = present + NUMBER_HORIZON_SECONDS - 1;
         self.number_from_second((second + 1).min(latest));
+    }
+}
+
+impl Untold {
+    fn of(visitor: &LetIn) -> Self {
+        Self {
+            session: ByteBuf::from(visitor.session.0),
+            number: visitor.number,
+            proven: visitor.proven,
+            id: visitor.id.map(ByteBuf::from),
+        }
+    }
+
+    fn read(&self) -> Option<LetIn> {
+        let id = self.id.as_ref().map(|id| id.as_slice().try_into());
+        Some(LetIn {
+            session: SessionKey(self.session.as_slice().try_into().ok()?),
+            number: self.number,
+            proven: self.proven,
+            id: id.transpose().ok()?,
+        })
     }
 }
 

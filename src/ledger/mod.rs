@@ -10,6 +10,7 @@ mod counts;
 pub mod desk;
 mod memory;
 mod sessions;
+mod share;
 mod tickets;
 mod view;
 
@@ -37,7 +38,7 @@ use crate::room::gate::Gate;
 use crate::room::snapshot::Rules;
 use crate::room::ticket::{Number, slot_of};
 use crate::room::time::{SILENCE, Timestamp, millis};
-use crate::store::{Shadow, Store};
+use crate::store::{LetIn, Shadow, Store};
 use desk::Desk;
 
 /// How many bits count this gateway's own numbers within a second; more than
@@ -62,6 +63,8 @@ pub struct Ledger {
     pub desk: Desk,
     /// What is counted of it.
     pub counts: Counts,
+    /// What this gateway may admit by itself.
+    share: share::Share,
     /// What happens while the store is away; until it is said, places are held.
     pub on_failure: OnceLock<OnFailure>,
     /// Rung when a valid token is older than all that the store knows.
@@ -106,6 +109,7 @@ impl Ledger {
             load: Arc::default(),
             sessions: Sessions::default(),
             heard: Heard::default(),
+            share: share::Share::new(gateway),
             on_failure: OnceLock::new(),
             doubt: Notify::new(),
             slot: slot_of(gateway),
@@ -204,6 +208,17 @@ impl Ledger {
             && silent()
     }
 
+    /// Lets a visitor in without the store, as `store.on_failure` says: it is
+    /// told when it is back. False when this one is to wait, or when so many
+    /// were let in that no more can be told of.
+    #[must_use]
+    pub fn let_in(&self, visitor: LetIn) -> bool {
+        if self.lets_all_in() {
+            return self.sessions.note_let_in(visitor);
+        }
+        self.fill_slot(visitor)
+    }
+
     /// How the event stands towards newcomers. An order of the operator's
     /// holds also while the store is away.
     #[must_use]
@@ -221,7 +236,7 @@ impl Ledger {
             (Gate::Open, false)
         } else {
             let held = self.store_is_away() && gate == Gate::Open && self.can_queue();
-            (gate, busy || held)
+            (gate, (busy || held) && !self.share_is_open())
         };
         Standing {
             mode: settings.mode,

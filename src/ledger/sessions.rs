@@ -232,23 +232,55 @@ impl Sessions {
         room
     }
 
-    /// Some of those let in by order whom the store has not been told of; they
-    /// count as told from here on. Whoever has ended meanwhile is not told of,
-    /// whoever was heard from again is proven.
+    /// How many were let in whom the store has not been told of.
     #[must_use]
-    pub fn take_let_in(&self, most: usize) -> Vec<LetIn> {
+    pub fn untold(&self) -> u64 {
+        lock(&self.let_in).len() as u64
+    }
+
+    /// Whether a visitor was let in and the store has not been told of it.
+    #[must_use]
+    pub fn is_let_in(&self, session: SessionKey) -> bool {
+        lock(&self.let_in).contains_key(&session)
+    }
+
+    /// All of those.
+    pub(super) fn let_in(&self) -> Vec<LetIn> {
+        let mut all: Vec<LetIn> = lock(&self.let_in).values().copied().collect();
+        all.sort_unstable_by_key(|visitor| visitor.session);
+        all
+    }
+
+    /// All that ended and that the store has not been told of.
+    pub(super) fn end_later_all(&self) -> Vec<[u8; 16]> {
+        let mut all: Vec<_> = lock(&self.end_later).iter().map(|key| key.0).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Some of those let in by order whom the store has not been told of; they
+    /// count as told from here on. Whoever has ended or lapsed meanwhile is not
+    /// told of, whoever was heard from again is proven.
+    #[must_use]
+    pub fn take_let_in(&self, most: usize, now: Timestamp) -> Vec<LetIn> {
         let mut let_in = lock(&self.let_in);
         let some: Vec<SessionKey> = let_in.keys().take(most).copied().collect();
         let taken: Vec<LetIn> = some.iter().filter_map(|key| let_in.remove(key)).collect();
         drop(let_in);
-        let ended = lock(&self.ended);
         let living = taken.into_iter();
-        let living = living.filter(|visitor| !ended.contains_key(&visitor.session));
+        let living = living.filter(|visitor| self.lives(visitor.session, now));
         let with_proof = living.map(|visitor| LetIn {
             proven: visitor.proven || self.was_heard(visitor.session),
             ..visitor
         });
         with_proof.collect()
+    }
+
+    /// Whether a session counts, by what is known here.
+    fn lives(&self, session: SessionKey, now: Timestamp) -> bool {
+        let shard = lock(self.shard(session));
+        let stay = shard.get(&session);
+        stay.is_some_and(|stay| stay.ended().is_none() && stay.acknowledged() > now)
     }
 
     /// Whether a session was heard from since it was last touched.

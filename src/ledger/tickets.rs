@@ -95,6 +95,15 @@ impl Heard {
             .set(number.bit());
     }
 
+    /// Whether a number is known to be claimed or given back.
+    #[must_use]
+    pub fn is_spent(&self, number: Number) -> bool {
+        let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        spent
+            .get(&number.page())
+            .is_some_and(|page| page.get(number.bit()))
+    }
+
     /// What the store has not been told yet; it counts as told from here on.
     #[must_use]
     pub fn take_untold(&self) -> Vec<(u64, Bits)> {

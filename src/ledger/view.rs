@@ -85,7 +85,8 @@ impl View {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         let meta = &self.snapshot.meta;
-        let taken = self.snapshot.sessions + meta.ghosts + self.snapshot.offers.len() as u64;
+        let offers = self.snapshot.offers.len() as u64;
+        let taken = self.snapshot.sessions + meta.ghosts + meta.reserved() + offers;
         meta.gate() != Gate::Open
             || meta.called != meta.issued
             || meta.recovery.is_some()
@@ -123,6 +124,7 @@ impl View {
         shadow.marks.clone_from(&meta.marks);
         shadow.cfgver = meta.cfgver;
         shadow.tally = self.snapshot.tally;
+        shadow.shares.clone_from(&meta.shares);
         shadow.sessions_known = self.snapshot.sessions + meta.ghosts;
         shadow.peers = self
             .snapshot

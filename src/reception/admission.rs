@@ -35,12 +35,12 @@ pub(super) fn let_in_from_line(
 }
 
 /// A session that no store knows yet: it is told when it is back, and the
-/// session counts from then on like any other. `None` when so many were let in
-/// that no more can be told of: then places are given, as otherwise.
+/// session counts from then on like any other. `None` when the policy lets this
+/// one not in: then places are given, as otherwise.
 pub(super) fn let_in(ledger: &Ledger, who: &Who, visitor: LetIn) -> Option<Outcome> {
     let now = ledger.now();
     let expires = now.plus(ledger.settings.load().session_idle);
-    if !ledger.sessions.note_let_in(visitor) {
+    if !ledger.let_in(visitor) {
         return None;
     }
     let inside = inside(ledger, who, visitor.session, now, expires);

@@ -169,17 +169,15 @@ impl Reception {
 
     /// The store is away (`store.on_failure`): the gateway numbers by itself, or lets in.
     fn enter_without_store(&self, ledger: &Arc<Ledger>, who: &Who) -> Outcome {
-        if ledger.lets_all_in() {
-            let visitor = LetIn {
-                session: SessionKey(rand::random()),
-                number: None,
-                proven: false,
-                id: who.id,
-            };
-            if let Some(inside) = let_in(ledger, who, visitor) {
-                ledger.counts.walk_ins.increment(1);
-                return inside;
-            }
+        let visitor = LetIn {
+            session: SessionKey(rand::random()),
+            number: None,
+            proven: false,
+            id: who.id,
+        };
+        if let Some(inside) = let_in(ledger, who, visitor) {
+            ledger.counts.walk_ins.increment(1);
+            return inside;
         }
         let mode = ledger.settings.load().mode;
         if !ledger.can_queue() || matches!(mode, Mode::Off | Mode::Shadow) {
@@ -189,6 +187,7 @@ impl Reception {
             return Outcome::Blocked(Blocked::RateLimited);
         };
         ledger.heard.hear(number);
+        ledger.stands_alone(number);
         ledger.counts.tickets.increment(1);
         Outcome::Waits(self.first(ledger, who, number))
     }
@@ -277,7 +276,7 @@ impl Reception {
         named: Option<&Who>,
     ) -> Option<Outcome> {
         ledger.heard.hear(ticket.number);
-        if ledger.lets_all_in()
+        if ledger.store_is_away()
             && let Some(inside) = let_in_from_line(ledger, ticket, named)
         {
             return Some(inside);

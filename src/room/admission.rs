@@ -141,7 +141,7 @@ fn how_many(snapshot: &Snapshot, paced: &Meta, show: f64, measured: &Measured) -
     };
     let standing = standing_offers(snapshot, now) as f64;
     let free = limit.map_or(f64::INFINITY, |limit| {
-        let taken = (snapshot.sessions + paced.ghosts) as f64;
+        let taken = (snapshot.sessions + paced.ghosts + paced.reserved()) as f64;
         limit as f64 - taken + measured.closed_per_second * STANDBY_SECONDS - standing * show
     });
     let by_slots = (free / show).floor();
@@ -251,6 +251,7 @@ pub(crate) mod tests {
             ghosts: 0,
             ghosts_until: Timestamp(0),
             marks: Vec::new(),
+            shares: Vec::new(),
         }
     }
 

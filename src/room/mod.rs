@@ -15,6 +15,7 @@ pub mod resolve;
 pub mod routes;
 pub mod schema;
 pub mod settings;
+pub mod share;
 pub mod snapshot;
 pub mod ticket;
 pub mod time;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::event::Mode;
 use super::gate::{Gate, LoadReport};
 use super::pages::Bits;
+use super::share::{self, Share};
 use super::ticket::{Generation, Number, SessionKey};
 use super::time::Timestamp;
 
@@ -187,6 +188,9 @@ pub struct Meta {
     pub ghosts_until: Timestamp,
     /// The watermark at the end of each minute, newest last.
     pub marks: Vec<(u64, Number)>,
+    /// Slots that gateways may fill by themselves while the store is away.
+    #[serde(default)]
+    pub shares: Vec<Share>,
 }
 
 impl Meta {
@@ -201,6 +205,12 @@ impl Meta {
             .rev()
             .find(|(marked, _)| marked + FLOOR_MINUTES < minute)
             .map_or(Number(0), |(_, called)| *called)
+    }
+
+    /// Slots that shares keep, at the present running time.
+    #[must_use]
+    pub fn reserved(&self) -> u64 {
+        share::reserved(&self.shares, self.time)
     }
 
     /// The gate as newcomers meet it: the operator's mode over the load's gate.

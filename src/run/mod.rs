@@ -17,7 +17,7 @@ use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -27,7 +27,7 @@ use tracing::{error, info, warn};
 use crate::api::admin::AdminDoor;
 use crate::catalog::{Base, Catalog};
 use crate::clock::Clock;
-use crate::config::{Config, OriginHost};
+use crate::config::{Config, OnFailure, OriginHost, StoreUrl};
 use crate::controller::Bench;
 use crate::gateway::Manner;
 use crate::metrics::{self as names, Metrics};
@@ -234,6 +234,7 @@ impl Parts {
             config: ArcSwap::from_pointee(config.hash()),
             metrics: Arc::clone(&metrics),
             catalog_read: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
         });
         describe(&metrics, &bench.config.load());
         let reception = Arc::new(Reception::new(keyring, metrics, clock));
@@ -287,6 +288,7 @@ impl Parts {
         data: Vec<std::thread::JoinHandle<()>>,
     ) {
         self.reception.set_draining();
+        self.bench.leaving.store(true, Ordering::Release);
         info!(delay = ?config.drain_delay, "draining: not ready, still accepting");
         tokio::time::sleep(config.drain_delay).await;
         let _ = drain.send(true);
@@ -316,7 +318,11 @@ fn base(config: &Config) -> Base {
         written: config.written_events.clone(),
         events: config.events.clone(),
         pass_hosts: config.pass_hosts.clone(),
-        on_failure: config.store.on_failure,
+        on_failure: match config.store.url {
+            // It is never away: nothing need be kept for that time.
+            StoreUrl::Memory => OnFailure::Hold,
+            StoreUrl::Redis(_) => config.store.on_failure,
+        },
     }
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::room::gate::Gate;
 use crate::room::pages::Bits;
+use crate::room::share::{Share, ShareAsk};
 use crate::room::snapshot::{Cause, Report, Rules, Tally};
 use crate::room::ticket::{Generation, Number, SessionKey};
 use crate::room::time::Timestamp;
@@ -137,6 +138,8 @@ pub struct Ask {
     /// The highest number that the gateway has given by itself: who comes to
     /// any other comes behind it.
     pub above: Option<Number>,
+    /// What it says of its share of the slots, if it keeps one.
+    pub share: Option<ShareAsk>,
     /// Pages to read whole, at most 4: those from the watermark on.
     pub front: Vec<u64>,
     /// Pages to count anew for the density table, at most 16.
@@ -224,6 +227,9 @@ pub struct Shadow {
     /// What was counted since the generation began.
     #[serde(default)]
     pub tally: Tally,
+    /// The shares that gateways were last known to hold.
+    #[serde(default)]
+    pub shares: Vec<Share>,
     /// Sessions and ghosts that were last known.
     pub sessions_known: u64,
     /// Sessions with the expiry that the store acknowledged.

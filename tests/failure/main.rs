@@ -14,6 +14,7 @@
 mod crowd;
 mod failover;
 mod ill;
+mod local;
 mod loss;
 mod memory;
 mod moving;

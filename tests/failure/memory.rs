@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Gateway, Setup};
+use crate::support::gateway::{Gateway, Setup, now};
 use crate::support::origin::Origin;
 use crate::support::redis::Redis;
 use crate::support::site::{Site, overtaken};
@@ -21,14 +21,6 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// Nobody waits longer in line.
 const PATIENCE: Duration = Duration::from_secs(90);
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "files carry the time of the machine's clock"
-)]
-fn now() -> SystemTime {
-    SystemTime::now()
-}
 
 async fn comes_in(name: &str, site: &Site) -> Visitor {
     let mut visitor = Visitor::new(name);

@@ -73,6 +73,7 @@ impl World {
             config: ArcSwap::default(),
             metrics,
             catalog_read: AtomicBool::new(true),
+            leaving: AtomicBool::new(false),
         });
         let controller = Controller::new(bench, Arc::clone(&ledger));
         Gate { ledger, controller }

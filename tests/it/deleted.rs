@@ -42,6 +42,7 @@ fn gateway(name: &str, file: &[&str], store: &Store, clock: &Clock) -> Catalog {
     let metrics = Arc::new(Metrics::default());
     let bench = Arc::new(Bench {
         catalog_read: AtomicBool::new(false),
+        leaving: AtomicBool::new(false),
         ..bench(store, name, &metrics)
     });
     let reception = Arc::new(Reception::new(ring(&["a"]), metrics, clock.clone()));

@@ -254,6 +254,7 @@ impl Gateway {
                 ..Report::default()
             },
             above: self.own,
+            share: None,
             front: ahead.iter().copied().take(4).collect(),
             refresh: ahead.iter().copied().skip(4).take(16).collect(),
             ended_since: since.minus(Duration::from_secs(5)),

@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng};
 use sumun::room::event::Mode;
 use sumun::room::gate::{Gate, LoadReport};
 use sumun::room::pages::Bits;
+use sumun::room::share::{Holder, ShareAsk};
 use sumun::room::snapshot::{Report, Rules, Snapshot, Tally};
 use sumun::room::ticket::{Generation, Number, SessionKey};
 use sumun::room::time::Timestamp;
@@ -57,6 +58,7 @@ pub(crate) struct Known {
     restore_next: bool,
     fresh_sessions: u64,
     pub(crate) versions: u64,
+    turns: u64,
 }
 
 impl Known {
@@ -70,6 +72,7 @@ impl Known {
             restore_next: false,
             fresh_sessions: 0,
             versions: 0,
+            turns: 0,
         }
     }
 
@@ -316,6 +319,7 @@ impl Known {
             .map_or(0, |snapshot| snapshot.meta.time.0);
         let gateway = format!("g{}", self.random.random_range(0..4));
         Operation::Snapshot(Ask {
+            share: self.share(&gateway),
             gateway,
             above: self.own_number(),
             report: Report {
@@ -338,6 +342,21 @@ impl Known {
             },
             refresh: pages.iter().copied().rev().take(8).collect(),
             ended_since: Timestamp(if self.chance(50) { since } else { 0 }),
+        })
+    }
+
+    /// What a gateway says of its share, now and then late.
+    fn share(&mut self, gateway: &str) -> Option<ShareAsk> {
+        if self.chance(60) {
+            return None;
+        }
+        self.turns += 1;
+        let late = if self.chance(10) { 3 } else { 0 };
+        Some(ShareAsk {
+            holder: Holder::new(gateway, self.random.random_range(0..2)),
+            turn: self.turns - late.min(self.turns),
+            held: self.random.random_range(0..3),
+            wanted: self.random.random_range(0..6),
         })
     }
 
@@ -401,6 +420,7 @@ impl Known {
             marks: meta.map_or_else(Vec::new, |meta| meta.marks.clone()),
             rules: meta.map(|meta| meta.rules.clone()),
             cfgver: meta.map_or(0, |meta| meta.cfgver),
+            shares: meta.map_or_else(Vec::new, |meta| meta.shares.clone()),
             tally: self.tally(last.as_ref().map(|snapshot| snapshot.tally)),
             sessions_known: last
                 .as_ref()

@@ -19,7 +19,7 @@ use crate::room::decision::Standing;
 use crate::room::event::Mode;
 use crate::room::faults::camel;
 use crate::room::gate::{self, Gate, Reading};
-use crate::room::snapshot::Snapshot;
+use crate::room::snapshot::{Meta, Snapshot};
 use crate::room::ticket::SessionKey;
 use crate::room::time::Timestamp;
 
@@ -124,6 +124,7 @@ fn document(ledger: &Ledger) -> Value {
         "counts": {
             "sessions": snapshot.map(|snapshot| snapshot.sessions),
             "ghosts": meta.map(|meta| meta.ghosts),
+            "reserved": meta.map(Meta::reserved),
             "waiting": view.map(View::waiting),
             "offers": snapshot.map(|snapshot| snapshot.offers.len()),
             "called": meta.map(|meta| meta.called.0),

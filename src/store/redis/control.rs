@@ -20,6 +20,7 @@ impl RedisStore {
             .arg(&ask.gateway)
             .arg(report)
             .option(ask.above)
+            .share(ask.share.as_ref())
             .arg(ask.ended_since.0)
             .each(ask.front.iter(), Call::arg)
             .each(ask.refresh.iter(), Call::arg);

@@ -51,6 +51,7 @@ impl RedisStore {
             .arg(shadow.called)
             .arg(shadow.gate.map_or("open", |gate| gate.word()))
             .arg(reply::marks_text(&shadow.marks))
+            .arg(reply::shares_text(&shadow.shares))
             .rules(rules)
             .arg(shadow.cfgver)
             .arg(shadow.sessions_known)

@@ -7,6 +7,7 @@ use redis::Value;
 
 use crate::room::event::Mode;
 use crate::room::gate::Gate;
+use crate::room::share::{Holder, Share};
 use crate::room::snapshot::{Cause, Meta, Peak, Recovery, Rules, Tally};
 use crate::room::ticket::{Generation, Number, SessionKey};
 use crate::room::time::Timestamp;
@@ -318,6 +319,7 @@ impl MetaFields {
             ghosts: self.parsed("ghosts")?,
             ghosts_until: self.time("ghosts_until")?,
             marks: self.marks()?,
+            shares: self.shares()?,
         })
     }
 
@@ -368,6 +370,41 @@ impl MetaFields {
             .collect::<Option<_>>()
             .ok_or_else(|| self.damaged("marks"))
     }
+
+    fn shares(&self) -> Result<Vec<Share>, StoreError> {
+        let text = self.text("shares")?;
+        text.split(',')
+            .filter(|share| !share.is_empty())
+            .map(|share| {
+                let mut parts = share.split(':').map(str::parse);
+                let mut next = || parts.next()?.ok();
+                Some(Share {
+                    holder: Holder(next()?),
+                    slots: next()?,
+                    turn: next()?,
+                    until: Timestamp(next()?),
+                })
+            })
+            .collect::<Option<_>>()
+            .ok_or_else(|| self.damaged("shares"))
+    }
+}
+
+/// Shares, as the scripts read and write them.
+pub(super) fn shares_text(shares: &[Share]) -> String {
+    let shares: Vec<String> = shares
+        .iter()
+        .map(|share| {
+            let Share {
+                holder,
+                slots,
+                turn,
+                until,
+            } = share;
+            format!("{}:{slots}:{turn}:{}", holder.0, until.0)
+        })
+        .collect();
+    shares.join(",")
 }
 
 /// Watermarks by minute, as the scripts read and write them.

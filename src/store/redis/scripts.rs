@@ -4,6 +4,7 @@ use redis::{Script, ScriptInvocation};
 
 use super::keys::{self, Keys};
 use crate::room::event::EventId;
+use crate::room::share::ShareAsk;
 use crate::room::snapshot::{Rules, Tally};
 use crate::store::IdHash;
 
@@ -185,6 +186,17 @@ impl Call {
             .arg(tally.sessions.at.0)
             .arg(tally.waiting.most)
             .arg(tally.waiting.at.0)
+    }
+
+    /// Adds what a gateway says of its share; without one, a holder left empty.
+    pub(super) fn share(self, share: Option<&ShareAsk>) -> Self {
+        let Some(share) = share else {
+            return self.arg("").arg(0).arg(0).arg(0);
+        };
+        self.arg(share.holder.0)
+            .arg(share.turn)
+            .arg(share.held)
+            .arg(share.wanted)
     }
 
     /// A script with these keys and arguments.

@@ -239,6 +239,15 @@ impl Drop for Gateway {
     }
 }
 
+/// The time that files carry.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "files carry the time of the machine's clock"
+)]
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 fn state(dir: &TempDir) -> String {
     dir.path().join("state").display().to_string()
 }

@@ -85,6 +85,7 @@ pub(crate) fn bench(store: &Store, gateway: &str, metrics: &Arc<Metrics>) -> Ben
         config: ArcSwap::default(),
         metrics: Arc::clone(metrics),
         catalog_read: AtomicBool::new(true),
+        leaving: AtomicBool::new(false),
     }
 }
 

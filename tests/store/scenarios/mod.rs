@@ -5,6 +5,7 @@ mod line;
 mod records;
 mod recovery;
 mod sessions;
+mod shares;
 mod tally;
 
 use sumun::room::ticket::Number;

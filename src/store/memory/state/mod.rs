@@ -128,6 +128,7 @@ impl EventState {
                 ghosts: 0,
                 ghosts_until: Timestamp(0),
                 marks: shadow.marks.clone(),
+                shares: Vec::new(),
             },
             tally: Tally::begin(time, 0),
             live: Windows::default(),
@@ -220,12 +221,11 @@ impl EventState {
         self.expiries.remove(&(expiry, session))
     }
 
-    /// Sessions and ghosts and `offers` together are below the limit.
+    /// Sessions, ghosts, shares and `offers` together are below the limit.
     fn has_room(&self, offers: usize) -> bool {
-        self.meta
-            .rules
-            .limit
-            .is_none_or(|limit| (self.active.len() + offers) as u64 + self.meta.ghosts < limit)
+        let meta = &self.meta;
+        let taken = (self.active.len() + offers) as u64 + meta.ghosts + meta.reserved();
+        meta.rules.limit.is_none_or(|limit| taken < limit)
     }
 
     fn lives(&self, number: Number) -> bool {

@@ -1,6 +1,7 @@
 //! The controller's pass: what it reads, and its one move.
 
 use super::{EventState, Offer};
+use crate::room::share;
 use crate::room::snapshot::{
     FLOOR_MINUTES, FRESH_WINDOW_MS, GATEWAY_GONE_MS, GatewayRow, OFFER_MS, STEP_MS, Snapshot,
 };
@@ -14,6 +15,10 @@ impl EventState {
             self.rise(above, raw);
         }
         let expired = self.purge();
+        if let Some(share) = &ask.share {
+            let taken = (self.active.len() + self.offers.len()) as u64 + self.meta.ghosts;
+            share::settle(&mut self.meta, share, taken);
+        }
         let row = self.row(&ask.gateway);
         row.report = ask.report.clone();
         let slot = row.slot;

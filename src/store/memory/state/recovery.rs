@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 
 use super::{Arrival, EventState};
+use crate::room::share;
 use crate::room::snapshot::{
     Cause, GATEWAY_GONE_MS, OFFER_MS, RECOVERY_GRACE_MS, RECOVERY_MIN_MS, Recovery,
 };
@@ -124,6 +125,7 @@ impl EventState {
             if meta.marks.is_empty() {
                 meta.marks.clone_from(&shadow.marks);
             }
+            share::recall(meta, &shadow.shares);
             if let Some(recovery) = &mut meta.recovery {
                 recovery.remembered = true;
             }

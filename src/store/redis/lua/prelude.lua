@@ -68,7 +68,7 @@ local KIND = { schema = 'i', born = 's', born_at = 'i', generation = 'i', issued
   settled = 'i', shown = 'i', begun = 'i', closed = 'i', mode = 's', limit = 'i?', admit = 'f?',
   session_idle_ms = 'i', session_max_ms = 'i', window_ms = 'i', cfgver = 'i', recoveries = 'i',
   recovery = 'i?', cause = 's?', recovery_until = 'i?', recovery_deadline = 'i?',
-  remembered = 'i?', inside = 'i?', ghosts = 'i', ghosts_until = 'i', marks = 's', resets = 'i' }
+  remembered = 'i?', inside = 'i?', ghosts = 'i', ghosts_until = 'i', marks = 's', shares = 's?', resets = 'i' }
 local SCHEMA = 1
 local m, stored = {}, {}
 
@@ -167,6 +167,7 @@ end
 
 local UNPROVEN, OFFER, FRESH_WINDOW, STEP = 30000, 5000, 20000, 400
 local RECOVERY_MIN, RECOVERY_GRACE, GONE, SILENCE = 3000, 10000, 10000, 2000
+local SHARE_COUNTED, HOLDERS_MAX = 660000, 512
 local FLOOR_MINUTES, EPOCH = 10, 1735689600
 
 local function first_of_second(second)
@@ -450,9 +451,24 @@ local function expiry(session) return tonumber(call('ZSCORE', K.active, session)
 local function has_ended(session) return call('ZSCORE', K.ended, session) and true or false end
 local function insert(session, expires) call('ZADD', K.active, int(expires), session) end
 
--- Sessions and ghosts and `offers` together are below the limit.
+-- Calls `each` with every share: holder, slots, turn, until.
+local function each_share(text, each)
+  for holder, slots, turn, till in string.gmatch(text or '', '(%d+):(%d+):(%d+):(%d+)') do
+    each(holder, tonumber(slots), tonumber(turn), tonumber(till))
+  end
+end
+-- Slots that shares keep.
+local function reserved()
+  local sum = 0
+  each_share(m.shares, function(_, slots, _, till)
+    if till > m.time then sum = sum + slots end
+  end)
+  return sum
+end
+
+-- Sessions, ghosts, shares and `offers` together are below the limit.
 local function has_room(offers)
-  return not m.limit or call('ZCARD', K.active) + offers + m.ghosts < m.limit
+  return not m.limit or call('ZCARD', K.active) + offers + m.ghosts + reserved() < m.limit
 end
 
 local function by_order() return m.mode == 'off' or m.mode == 'shadow' end

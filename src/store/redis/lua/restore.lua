@@ -2,7 +2,7 @@
 --
 -- KEYS   the fixed ones; the pages
 -- ARGV   gateway, born or empty, seq, newborn, time, generation, issued, called,
---        gate, marks, mode, limit or empty, rate or empty, session idle, session
+--        gate, marks, shares, mode, limit or empty, rate or empty, session idle, session
 --        max, window, cfgver, sessions known, complete (1 or 0), token (1 or 0),
 --        the tally in the order of TALLY;
 --        then lists, each with its count first: sessions (session, expires),
@@ -14,7 +14,8 @@
 server()
 
 local gateway, born, seq, newborn = arg(), arg(), num(), arg()
-local s = { time = num(), generation = num(), issued = num(), called = num(), gate = arg(), marks = arg() }
+local s = { time = num(), generation = num(), issued = num(), called = num(), gate = arg(), marks = arg(),
+  shares = arg() }
 local rules = { mode = arg(), limit = tonumber(arg()), admit = tonumber(arg()),
   session_idle_ms = num(), session_max_ms = num(), window_ms = num() }
 local cfgver, sessions_known, complete, token = num(), num(), arg() == '1', arg() == '1'
@@ -75,6 +76,25 @@ local function recall()
   recounted = true
 end
 
+-- Of each holder of a share what it said last.
+local function recall_shares()
+  local kept, at = {}, {}
+  local function keep(holder, slots, turn, till)
+    local known = at[holder]
+    if known and known.turn >= turn then return end
+    if not known then
+      if #kept >= HOLDERS_MAX then return end
+      known = {}
+      at[holder], kept[#kept + 1] = known, known
+    end
+    known.turn, known.text = turn, table.concat({ holder, int(slots), int(turn), int(till) }, ':')
+  end
+  each_share(m.shares, keep)
+  each_share(s.shares, keep)
+  for i, share in ipairs(kept) do kept[i] = share.text end
+  m.shares = table.concat(kept, ',')
+end
+
 local function remember()
   if born ~= '' then
     m.time = math.max(m.time, s.time)
@@ -83,6 +103,7 @@ local function remember()
     recall()
     m.generation = math.max(m.generation, s.generation)
     if m.marks == '' then m.marks = s.marks end
+    recall_shares()
     m.remembered = 1
   end
   local sessions, restored = {}, 0

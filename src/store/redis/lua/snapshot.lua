@@ -1,8 +1,9 @@
 -- Takes a gateway's report and reads the event.
 --
 -- KEYS   the fixed ones; the pages to read and to count
--- ARGV   gateway, report, the highest number of the gateway's own or empty, ended since; count, pages to read whole; count,
---        pages to count
+-- ARGV   gateway, report, the highest number of the gateway's own or empty;
+--        its share: holder or empty, turn, held, wanted; ended since; count,
+--        pages to read whole; count, pages to count
 -- reply  done, meta (field, value, …), clock in ms, sessions, expired, slot,
 --        offers (number, due, …), live pages, fresh pages, bitmaps in the order
 --        asked, density (page, counts, …), ended (session, when, …), gateways
@@ -12,9 +13,42 @@
 local met = begin()
 if met then return met end
 
-local gateway, report, above, since = arg(), arg(), tonumber(arg()), num()
+local gateway, report, above = arg(), arg(), tonumber(arg())
+local holder, turn, held, wanted, since = arg(), num(), num(), num(), num()
 if above then rise(above) end
 local expired = purge()
+
+-- Settles what the gateway says of its share of the slots: a late word changes
+-- nothing, in a recovery nothing is granted.
+local function settle_share()
+  local kept, kept_slots, kin, late = {}, 0, 0, false
+  local function name_of(life) return math.floor(tonumber(life) / 4294967296) end
+  each_share(m.shares, function(other, slots, said, till)
+    if till <= m.time then return end
+    if other == holder then
+      late = said >= turn
+      if not late then return end
+    else
+      kept_slots = kept_slots + slots
+      -- Earlier lives of the same gateway may still have let somebody in.
+      if name_of(other) == name_of(holder) then kin = kin + slots end
+    end
+    kept[#kept + 1] = table.concat({ other, int(slots), int(said), int(till) }, ':')
+  end)
+  if not late then
+    local free = 0
+    if m.limit and not m.recovery then
+      free = m.limit - call('ZCARD', K.active) - call('ZCARD', K.offers) - m.ghosts - kept_slots
+    end
+    local slots = math.max(held, math.min(wanted - kin, free))
+    if slots > 0 and #kept < HOLDERS_MAX then
+      local till = int(m.time + SHARE_COUNTED + m.session_idle_ms)
+      kept[#kept + 1] = table.concat({ holder, int(slots), int(turn), till }, ':')
+    end
+  end
+  m.shares = table.concat(kept, ',')
+end
+if holder ~= '' then settle_share() end
 local mine = row(gateway)
 mine.report = report
 call('HSET', K.gateways, gateway .. ':report', report)
