@@ -20,13 +20,13 @@ const ROUNDS: usize = 5;
 const SECONDS: u64 = 4;
 
 fn main() {
-    let origin = nginx(1, "origin", |port| {
+    let origin = nginx("1", "origin", |port| {
         let body = "x".repeat(1024);
         format!(
             "server {{ listen 127.0.0.1:{port} reuseport; location / {{ default_type text/plain; return 200 \"{body}\"; }} }}"
         )
     });
-    let peer = nginx(0, "peer", |port| {
+    let peer = nginx("0", "peer", |port| {
         format!(
             "upstream origin {{ server 127.0.0.1:{}; keepalive 128; keepalive_requests 100000000; }}\n\
              server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://origin; proxy_http_version 1.1; \
@@ -36,7 +36,7 @@ fn main() {
         )
     });
     let (gateway, _) = sumun(
-        0,
+        "0",
         "gateway",
         &format!(
             "origin = \"http://127.0.0.1:{}\"\nstate_dir = \"\"\n[log]\naccess = false\n\
@@ -52,8 +52,8 @@ fn main() {
         let url = |port: u16| format!("http://127.0.0.1:{port}/");
         let header = format!("Cookie: {cookie}");
         let before = (cpu_seconds(&peer), cpu_seconds(&gateway));
-        let theirs = wrk(1, SECONDS, &["-H", &header], &url(peer.port));
-        let ours = wrk(1, SECONDS, &["-H", &header], &url(gateway.port));
+        let theirs = wrk("1", SECONDS, &["-H", &header], &url(peer.port));
+        let ours = wrk("1", SECONDS, &["-H", &header], &url(gateway.port));
         let after = (cpu_seconds(&peer), cpu_seconds(&gateway));
         assert!(ours.bad == 0.0, "{} answers were not 200", ours.bad);
         let per = |before: f64, after: f64, requests: f64| (after - before) / requests * 1e6;

@@ -55,9 +55,9 @@ pub fn folder(name: &str) -> PathBuf {
     folder
 }
 
-fn start(core: usize, program: &str, arguments: &[&str], port: u16) -> Running {
+fn start(core: &str, program: &str, arguments: &[&str], port: u16) -> Running {
     let child = Command::new("taskset")
-        .args(["-c", &core.to_string(), program])
+        .args(["-c", core, program])
         .args(arguments)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -72,7 +72,7 @@ fn start(core: usize, program: &str, arguments: &[&str], port: u16) -> Running {
 }
 
 /// nginx with one worker on a core, from the inside of `http { … }`.
-pub fn nginx(core: usize, name: &str, http: impl Fn(u16) -> String) -> Running {
+pub fn nginx(core: &str, name: &str, http: impl Fn(u16) -> String) -> Running {
     let port = free_port();
     let folder = folder(name);
     let conf = folder.join("nginx.conf");
@@ -92,7 +92,7 @@ pub fn nginx(core: usize, name: &str, http: impl Fn(u16) -> String) -> Running {
 }
 
 /// redis-server without persistence on a core.
-pub fn redis(core: usize) -> Running {
+pub fn redis(core: &str) -> Running {
     let port = free_port();
     let text = port.to_string();
     let arguments = ["--port", &text, "--save", "", "--appendonly", "no"];
@@ -100,7 +100,7 @@ pub fn redis(core: usize) -> Running {
 }
 
 /// The gateway, release build, from a configuration without its addresses.
-pub fn sumun(core: usize, name: &str, configuration: &str) -> (Running, u16) {
+pub fn sumun(core: &str, name: &str, configuration: &str) -> (Running, u16) {
     let (port, admin) = (free_port(), free_port());
     let file = folder(name).join("gateway.toml");
     let text = format!(
@@ -115,29 +115,44 @@ pub fn sumun(core: usize, name: &str, configuration: &str) -> (Running, u16) {
 
 /// CPU time that a process and its children have used, in seconds.
 pub fn cpu_seconds(running: &Running) -> f64 {
-    fn of(pid: u32) -> f64 {
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
-            return 0.0;
-        };
-        let after = stat.rsplit(')').next().unwrap_or_default();
-        let fields: Vec<&str> = after.split_whitespace().collect();
-        let ticks = |at: usize| {
-            fields
-                .get(at)
-                .and_then(|t| t.parse::<f64>().ok())
-                .unwrap_or(0.0)
-        };
-        let own = (ticks(11) + ticks(12)) / 100.0;
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        let below: f64 = children
-            .unwrap_or_default()
-            .split_whitespace()
-            .filter_map(|child| child.parse().ok())
-            .map(of)
-            .sum();
-        own + below
-    }
-    of(running.child.id())
+    cpu_of(running.child.id())
+}
+
+fn cpu_of(pid: u32) -> f64 {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return 0.0;
+    };
+    let after = stat.rsplit(')').next().unwrap_or_default();
+    let fields: Vec<&str> = after.split_whitespace().collect();
+    let ticks = |at: usize| {
+        fields
+            .get(at)
+            .and_then(|t| t.parse::<f64>().ok())
+            .unwrap_or(0.0)
+    };
+    let own = (ticks(11) + ticks(12)) / 100.0;
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let below: f64 = children
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|child| child.parse().ok())
+        .map(cpu_of)
+        .sum();
+    own + below
+}
+
+/// Memory that a process holds now, in megabytes.
+pub fn resident_mb(running: &Running) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", running.child.id()));
+    let status = status.unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kb = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kb.unwrap_or(f64::NAN) / 1024.0
+}
+
+/// CPU time that this process has used, in seconds.
+pub fn own_cpu_seconds() -> f64 {
+    cpu_of(std::process::id())
 }
 
 /// What wrk measured.
@@ -152,9 +167,9 @@ pub struct Load {
 }
 
 /// wrk with 64 connections from a core; more arguments before the URL.
-pub fn wrk(core: usize, seconds: u64, arguments: &[&str], url: &str) -> Load {
+pub fn wrk(core: &str, seconds: u64, arguments: &[&str], url: &str) -> Load {
     let out = Command::new("taskset")
-        .args(["-c", &core.to_string(), "wrk", "-t1", "-c64"])
+        .args(["-c", core, "wrk", "-t1", "-c64"])
         .arg(format!("-d{seconds}s"))
         .args(arguments)
         .arg(url)

@@ -1,6 +1,7 @@
 //! The last look at the store, as the request path reads it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::room::census::{Census, Place};
 use crate::room::estimate::{self, Rates, Wait};
@@ -109,6 +110,19 @@ impl View {
     #[must_use]
     pub fn wait(&self, position: u64) -> Option<Wait> {
         estimate::wait(position, &self.rates, self.snapshot.meta.rate())
+    }
+
+    /// When the ticket at `position` is to ask again, before jitter.
+    #[must_use]
+    pub fn poll_after(
+        &self,
+        wait: Option<Wait>,
+        position: u64,
+        first: bool,
+        window: Duration,
+    ) -> Duration {
+        let gateways = self.snapshot.present().count() as u64;
+        estimate::poll_after(wait, position, gateways, first, window)
     }
 
     /// Fills in what is remembered of the state itself.

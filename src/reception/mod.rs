@@ -225,7 +225,7 @@ impl Reception {
         let poll_after = if called && view.store_up {
             HELD
         } else {
-            let usual = estimate::poll_after(wait, first, window);
+            let usual = view.poll_after(wait, position, first, window);
             spread(if position <= FRONT {
                 usual.min(FRONT_POLL)
             } else {
@@ -250,7 +250,8 @@ impl Reception {
     }
 
     fn unknown(ticket: &Ticket, now: Timestamp, first: bool, window: Duration) -> Line {
-        let poll_after = spread(estimate::poll_after(None, first, window));
+        let position = ticket.position.unwrap_or_default();
+        let poll_after = spread(estimate::poll_after(None, position, 1, first, window));
         Line {
             ticket: Ticket {
                 next_poll: now.plus(poll_after).seconds(),

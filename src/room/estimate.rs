@@ -62,15 +62,39 @@ pub fn wait(position: u64, rates: &Rates, pace: Option<f64>) -> Option<Wait> {
     })
 }
 
-/// The next poll, before jitter: 3 s at first, then an eighth of
-/// the wait, between 2 s and the window ÷ 2.5.
+/// Where nothing is known of the wait, as in a pause, it is reckoned at this
+/// many admissions a second: a long line must not poll like its front.
+const UNKNOWN_RATE: f64 = 100.0;
+
+/// So many polls a second one gateway is asked to bear, where the window lets
+/// it be: who waits for a time `t` and asks again after each `d`-th part of it
+/// asks about `3 d` times in all.
+const POLLS_PER_GATEWAY: f64 = 10_000.0;
+
+/// The next poll of who stands at `position`, before jitter: 3 s at first, then
+/// an eighth of the wait (5 s at least where that is unknown), between 2 s and
+/// the window ÷ 2.5. Where so many are admitted a second that the gateways would
+/// drown in polls, a larger part of it, a half at most.
 #[must_use]
-pub fn poll_after(wait: Option<Wait>, first: bool, window: Duration) -> Duration {
+#[expect(clippy::cast_precision_loss, reason = "positions are far below 2^52")]
+pub fn poll_after(
+    wait: Option<Wait>,
+    position: u64,
+    gateways: u64,
+    first: bool,
+    window: Duration,
+) -> Duration {
     let longest = window.div_f64(2.5).max(Duration::from_secs(2));
+    let part = |seconds: f64, parts: f64| Duration::from_secs_f64((seconds / parts).min(3600.0));
     let next = match wait {
         _ if first => Duration::from_secs(3),
-        Some(wait) => Duration::from_secs_f64((wait.seconds / 8.0).min(3600.0)),
-        None => Duration::from_secs(5),
+        Some(wait) => {
+            let admitted = position as f64 / wait.seconds.max(1.0);
+            let borne = POLLS_PER_GATEWAY * gateways.max(1) as f64;
+            let parts = borne / (3.0 * admitted.max(1.0));
+            part(wait.seconds, parts.clamp(2.0, 8.0))
+        }
+        None => part(position as f64 / UNKNOWN_RATE, 8.0).max(Duration::from_secs(5)),
     };
     next.clamp(Duration::from_secs(2), longest)
 }
@@ -303,19 +327,55 @@ mod tests {
             low: 0.0,
             high: 0.0,
         };
-        assert_eq!(poll_after(None, true, window), Duration::from_secs(3));
+        assert_eq!(poll_after(None, 1, 1, true, window), Duration::from_secs(3));
         assert_eq!(
-            poll_after(Some(at(1.0)), false, window),
+            poll_after(Some(at(1.0)), 1, 1, false, window),
             Duration::from_secs(2)
         );
         assert_eq!(
-            poll_after(Some(at(80.0)), false, window),
+            poll_after(Some(at(80.0)), 1, 1, false, window),
             Duration::from_secs(10)
         );
         assert_eq!(
-            poll_after(Some(at(9_999.0)), false, window),
+            poll_after(Some(at(9_999.0)), 1, 1, false, window),
             Duration::from_secs(36)
         );
+    }
+
+    #[test]
+    fn a_long_line_that_nobody_is_called_from_does_not_poll_like_its_front() {
+        let window = Duration::from_secs(90);
+        let at = |position| poll_after(None, position, 1, false, window).as_secs();
+        assert_eq!([at(1), at(4_000), at(8_000)], [5, 5, 10]);
+        assert_eq!([at(100_000), at(1_000_000)], [36, 36]);
+    }
+
+    #[test]
+    fn a_line_that_moves_fast_does_not_drown_its_gateways_in_polls() {
+        let window = Duration::from_secs(90);
+        let polls = |admitted: u64, gateways| {
+            // Everybody of a line of an hour, asking as told.
+            let line = (1..admitted * 3600).step_by(100);
+            let each = line.map(|position| {
+                #[expect(clippy::cast_precision_loss, reason = "positions are small")]
+                let seconds = position as f64 / admitted as f64;
+                let wait = Wait {
+                    seconds,
+                    low: seconds,
+                    high: seconds,
+                };
+                let after = poll_after(Some(wait), position, gateways, false, window);
+                100.0 / after.as_secs_f64()
+            });
+            each.sum::<f64>()
+        };
+        // 3,240 s of the hour are beyond what the window lets wait longer.
+        #[expect(clippy::cast_precision_loss, reason = "rates are small")]
+        let far = |admitted: u64, parts: u64| admitted as f64 * (3600 - 36 * parts) as f64 / 36.0;
+        assert!(polls(300, 1) - far(300, 8) < 15_000.0);
+        assert!(polls(5_000, 8) - far(5_000, 8) < 8.0 * 25_000.0);
+        let alone = polls(5_000, 1) - far(5_000, 2);
+        assert!(alone < 45_000.0, "{alone}");
     }
 
     #[test]

@@ -1,24 +1,31 @@
-//! A real redis-server as a process of a test.
+//! A real redis-server, or valkey-server, as a process of a test.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// A running redis-server; it ends when it is dropped.
+/// The server that tests run on: another one, such as valkey-server, by
+/// `SUMUN_TEST_SERVER`.
+#[expect(clippy::disallowed_methods, reason = "the tests' one setting")]
+pub(crate) fn program() -> String {
+    std::env::var("SUMUN_TEST_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
+/// A running server; it ends when it is dropped.
 pub(crate) struct RedisProcess(Child);
 
 impl RedisProcess {
     /// Starts a server that works in `dir` and keeps nothing unless the
     /// arguments say so; it has started when its log says `ready`.
     pub(crate) fn start(dir: &Path, args: &[String], ready: &str) -> Self {
-        let mut child = Command::new("redis-server")
+        let mut child = Command::new(program())
             .args(["--save", "", "--appendonly", "no", "--dir"])
             .arg(dir)
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("redis-server 7.0 or newer; tests/run installs it");
+            .expect("redis-server 7.0 or newer, or valkey-server; tests/run installs them");
         let mut log = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut server = Self(child);
         let mut said = Vec::new();
@@ -33,7 +40,7 @@ impl RedisProcess {
             }
         }
         server.kill();
-        panic!("redis-server did not start:\n{}", said.join("\n"));
+        panic!("the server did not start:\n{}", said.join("\n"));
     }
 
     /// Ends the process; once is enough.

@@ -30,7 +30,7 @@ impl Sentinel {
             dir.path().display()
         );
         std::fs::write(&file, text).unwrap();
-        let child = Command::new("redis-server")
+        let child = Command::new(super::redis_process::program())
             .arg(&file)
             .arg("--sentinel")
             .stdin(Stdio::null())

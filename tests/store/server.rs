@@ -7,9 +7,9 @@ use tempfile::TempDir;
 
 use crate::redis_process::RedisProcess;
 
-/// What its log says when it takes connections: the socket is the last that
-/// is opened.
-const READY: &str = "ready to accept connections at";
+/// What its log says when it takes connections, Redis or Valkey: there is only
+/// the socket.
+const READY: &str = "eady to accept connections";
 
 /// A running server.
 pub(crate) struct Server {

@@ -1,5 +1,4 @@
-//! The shared store: Redis 7.0 and newer, one script per operation. (Valkey
-//! speaks the same; it is not tested yet.)
+//! The shared store: Redis 7.0 and newer, or Valkey; one script per operation.
 //!
 //! The scripts (`lua/`) do what the embedded store does, in the same order;
 //! here their keys are declared, their arguments spelt and their replies read.

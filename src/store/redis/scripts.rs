@@ -8,7 +8,11 @@ use crate::room::share::ShareAsk;
 use crate::room::snapshot::{Rules, Tally};
 use crate::store::IdHash;
 
-const PRELUDE: &str = include_str!("lua/prelude.lua");
+const PRELUDE: &str = concat!(
+    include_str!("lua/prelude.lua"),
+    "\n",
+    include_str!("lua/line.lua")
+);
 
 /// A script that makes the state grow is refused, whole, by a full server.
 const GROWS: &str = "#!lua";

@@ -2,6 +2,8 @@
 
 use std::sync::PoisonError;
 
+use redis::Script;
+
 use super::push::{Heard, heard};
 use super::reply::Fields;
 use super::scripts::{Call, id_text};
@@ -81,27 +83,19 @@ impl RedisStore {
         event: &EventId,
         claims: &[Claim],
     ) -> Answer<Vec<Claimed>> {
-        let mut all = Vec::with_capacity(claims.len());
-        for claims in parts(claims, BATCH_MAX) {
-            let call = self
-                .call(event)
+        let call = |claims: &[Claim]| {
+            self.call(event)
                 .pages(claims.iter().map(|claim| claim.number.page()))
                 .ids(claims.iter().filter_map(|claim| claim.id.as_ref()))
                 .each(claims.iter(), |call, claim| {
                     call.arg(claim.number)
                         .arg(claim.session)
                         .arg(id_text(claim.id.as_ref()))
-                });
-            let reply = self.ask(&self.scripts().claim, call, |mut fields| {
-                fields.list()?.all(Fields::claimed)
-            });
-            match whole(reply.await?, claims.len())? {
-                Reply::Done(part) => all.extend(part),
-                Reply::Recovering => return Ok(Reply::Recovering),
-                Reply::Absent => return Ok(Reply::Absent),
-            }
-        }
-        Ok(Reply::Done(all))
+                })
+        };
+        let script = &self.scripts().claim;
+        self.in_parts(script, parts(claims, BATCH_MAX), call, Fields::claimed)
+            .await
     }
 
     pub(in crate::store) async fn beat(
@@ -128,11 +122,9 @@ impl RedisStore {
         event: &EventId,
         visitors: &[LetIn],
     ) -> Answer<Vec<Option<Timestamp>>> {
-        let mut all = Vec::with_capacity(visitors.len());
-        for visitors in parts(visitors, BATCH_MAX) {
+        let call = |visitors: &[LetIn]| {
             let pages = visitors.iter().filter_map(|visitor| visitor.number);
-            let call = self
-                .call(event)
+            self.call(event)
                 .pages(pages.map(Number::page))
                 .ids(visitors.iter().filter_map(|visitor| visitor.id.as_ref()))
                 .each(visitors.iter(), |call, visitor| {
@@ -140,17 +132,11 @@ impl RedisStore {
                         .option(visitor.number)
                         .arg(id_text(visitor.id.as_ref()))
                         .arg(u8::from(visitor.proven))
-                });
-            let reply = self.ask(&self.scripts().let_in, call, |mut fields| {
-                fields.list()?.all(Fields::expiry)
-            });
-            match whole(reply.await?, visitors.len())? {
-                Reply::Done(part) => all.extend(part),
-                Reply::Recovering => return Ok(Reply::Recovering),
-                Reply::Absent => return Ok(Reply::Absent),
-            }
-        }
-        Ok(Reply::Done(all))
+                })
+        };
+        let script = &self.scripts().let_in;
+        self.in_parts(script, parts(visitors, BATCH_MAX), call, Fields::expiry)
+            .await
     }
 
     pub(in crate::store) async fn touch(
@@ -158,24 +144,16 @@ impl RedisStore {
         event: &EventId,
         touches: &[Touch],
     ) -> Answer<Vec<Option<Timestamp>>> {
-        let mut all = Vec::with_capacity(touches.len());
-        for touches in parts(touches, SESSIONS_PER_CALL) {
-            let call = self.call(event).each(touches.iter(), |call, touch| {
+        let call = |touches: &[Touch]| {
+            self.call(event).each(touches.iter(), |call, touch| {
                 call.arg(touch.session)
                     .arg(touch.begun.0)
                     .arg(touch.until.0)
                     .arg(touch.keep.0)
-            });
-            let reply = self.ask(&self.scripts().touch, call, |mut fields| {
-                fields.list()?.all(Fields::expiry)
-            });
-            match whole(reply.await?, touches.len())? {
-                Reply::Done(part) => all.extend(part),
-                Reply::Recovering => return Ok(Reply::Recovering),
-                Reply::Absent => return Ok(Reply::Absent),
-            }
-        }
-        Ok(Reply::Done(all))
+            })
+        };
+        let (script, parts) = (&self.scripts().touch, parts(touches, SESSIONS_PER_CALL));
+        self.in_parts(script, parts, call, Fields::expiry).await
     }
 
     pub(in crate::store) async fn inside(
@@ -183,19 +161,9 @@ impl RedisStore {
         event: &EventId,
         sessions: &[SessionKey],
     ) -> Answer<Vec<Option<Timestamp>>> {
-        let mut all = Vec::with_capacity(sessions.len());
-        for sessions in parts(sessions, SESSIONS_PER_CALL) {
-            let call = self.call(event).each(sessions.iter(), Call::arg);
-            let reply = self.ask(&self.scripts().inside, call, |mut fields| {
-                fields.list()?.all(Fields::expiry)
-            });
-            match whole(reply.await?, sessions.len())? {
-                Reply::Done(part) => all.extend(part),
-                Reply::Recovering => return Ok(Reply::Recovering),
-                Reply::Absent => return Ok(Reply::Absent),
-            }
-        }
-        Ok(Reply::Done(all))
+        let call = |sessions: &[SessionKey]| self.call(event).each(sessions.iter(), Call::arg);
+        let (script, parts) = (&self.scripts().inside, parts(sessions, SESSIONS_PER_CALL));
+        self.in_parts(script, parts, call, Fields::expiry).await
     }
 
     pub(in crate::store) async fn end(
@@ -203,19 +171,10 @@ impl RedisStore {
         event: &EventId,
         sessions: &[SessionKey],
     ) -> Answer<Vec<bool>> {
-        let mut all = Vec::with_capacity(sessions.len());
-        for sessions in parts(sessions, SESSIONS_PER_CALL) {
-            let call = self.call(event).each(sessions.iter(), Call::arg);
-            let reply = self.ask(&self.scripts().end, call, |mut fields| {
-                fields.list()?.all(|fields| Ok(fields.whole()? != 0))
-            });
-            match whole(reply.await?, sessions.len())? {
-                Reply::Done(part) => all.extend(part),
-                Reply::Recovering => return Ok(Reply::Recovering),
-                Reply::Absent => return Ok(Reply::Absent),
-            }
-        }
-        Ok(Reply::Done(all))
+        let call = |sessions: &[SessionKey]| self.call(event).each(sessions.iter(), Call::arg);
+        let (script, parts) = (&self.scripts().end, parts(sessions, SESSIONS_PER_CALL));
+        let was_there = |fields: &mut Fields| Ok(fields.whole()? != 0);
+        self.in_parts(script, parts, call, was_there).await
     }
 
     pub(in crate::store) async fn leave(&self, event: &EventId, tickets: &[Leave]) -> Answer<()> {
@@ -239,6 +198,26 @@ impl RedisStore {
         let call = self.call(event).ids([&id]).arg(id_text(Some(&id)));
         let script = &self.scripts().find;
         self.ask(script, call, |mut fields| fields.found()).await
+    }
+
+    /// Asks about each of a list, part by part; a part that meets a recovery or
+    /// no event ends it.
+    async fn in_parts<'a, T: 'a, O>(
+        &self,
+        script: &Script,
+        parts: impl Iterator<Item = &'a [T]>,
+        call: impl Fn(&'a [T]) -> Call,
+        read: impl Fn(&mut Fields) -> Result<O, StoreError>,
+    ) -> Answer<Vec<O>> {
+        let mut all = Vec::new();
+        for part in parts {
+            let reply = self.ask(script, call(part), |mut fields| fields.list()?.all(&read));
+            match whole(reply.await?, part.len())? {
+                Reply::Done(part) => all.extend(part),
+                other => return Ok(other),
+            }
+        }
+        Ok(Reply::Done(all))
     }
 }
 

@@ -144,7 +144,8 @@ impl World {
             _ => {}
         }
         let window = Duration::from_millis(self.rules.window_ms);
-        let next = poll_after(estimate, visitor.polls == 0, window).as_millis() as u64;
+        let next = poll_after(estimate, visitor.position, 2, visitor.polls == 0, window).as_millis()
+            as u64;
         let next = self.dice.jitter(next, 0.15);
         self.after(next, Event::Poll(index));
     }

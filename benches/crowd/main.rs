@@ -1,8 +1,13 @@
-//! Joins and polls through the whole gateway on Redis, against nginx answering
-//! a static JSON of the same size on the same cores; what a poll and a waiting
-//! visitor cost the store. Prints ratios.
+//! Two benchmarks of a crowd on Redis.
 //!
-//! `cargo bench --bench crowd` (needs nginx, redis-server, wrk, taskset);
+//! `cargo bench --bench crowd` (needs nginx, redis-server, wrk, taskset): joins
+//! and polls through the whole gateway, against nginx answering a static JSON of
+//! the same size on the same cores; what a poll and a waiting visitor cost the
+//! store. Prints ratios.
+//!
+//! `cargo bench --bench crowd -- line`: a whole line, from the first join to the
+//! last admission, with polls when the server says (`line.rs`).
+//!
 //! `SUMUN_CROWD` sets how many wait (default 100000).
 
 #![allow(
@@ -11,9 +16,15 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::similar_names,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::disallowed_methods,
     reason = "a benchmark that cannot run has failed"
 )]
 
+mod line;
+#[path = "../side/mod.rs"]
 mod side;
 
 use std::fmt::Write as _;
@@ -27,17 +38,20 @@ const BATCH: usize = 200;
 const FIRST: usize = 1_000;
 
 fn main() {
-    #[expect(clippy::disallowed_methods, reason = "a benchmark's one setting")]
     let crowd: usize = std::env::var("SUMUN_CROWD")
         .ok()
         .and_then(|crowd| crowd.parse().ok())
         .unwrap_or(100_000);
-    let store = redis(1);
-    let origin = nginx(1, "origin", |port| {
+    if std::env::args().any(|argument| argument == "line") {
+        line::run(crowd);
+        return side::clean();
+    }
+    let store = redis("1");
+    let origin = nginx("1", "origin", |port| {
         format!("server {{ listen 127.0.0.1:{port}; location / {{ return 200 ok; }} }}")
     });
     let (gateway, _) = sumun(
-        0,
+        "0",
         "gateway",
         &format!(
             "origin = \"http://127.0.0.1:{}\"\nstate_dir = \"\"\n[log]\naccess = false\n\
@@ -56,7 +70,7 @@ fn main() {
     tickets.extend(gather(gateway.port, crowd.saturating_sub(FIRST)));
     settle(&store);
     let example = poll(gateway.port, &tickets[0]);
-    let peer = nginx(0, "peer", |port| {
+    let peer = nginx("0", "peer", |port| {
         let body = example.replace('"', "\\\"");
         format!(
             "server {{ listen 127.0.0.1:{port}; location / {{ default_type application/json; return 200 \"{body}\"; }} }}"
@@ -85,8 +99,8 @@ fn measure(gateway: &Running, peer: &Running, store: &Running, what: &str, lua: 
     for round in 0..=ROUNDS {
         let url = |port: u16| format!("http://127.0.0.1:{port}/");
         let before = (cpu_seconds(peer), cpu_seconds(gateway), calls(store));
-        let theirs = wrk(1, SECONDS, &["-s", &file], &url(peer.port));
-        let ours = wrk(1, SECONDS, &["-s", &file], &url(gateway.port));
+        let theirs = wrk("1", SECONDS, &["-s", &file], &url(peer.port));
+        let ours = wrk("1", SECONDS, &["-s", &file], &url(gateway.port));
         let after = (cpu_seconds(peer), cpu_seconds(gateway), calls(store));
         say(&format!(
             "{what} round {round}: nginx {:.0}/s, sumun {:.0}/s, answers not 2xx {}",
