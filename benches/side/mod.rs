@@ -59,6 +59,8 @@ fn start(core: &str, program: &str, arguments: &[&str], port: u16) -> Running {
     let child = Command::new("taskset")
         .args(["-c", core, program])
         .args(arguments)
+        // The gateway would take it for a setting of its own.
+        .env_remove("SUMUN_CROWD")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

@@ -220,6 +220,7 @@ struct Parts {
 
 impl Parts {
     async fn build(config: &Config) -> Result<Self, RunError> {
+        open::files(config.limits.connections);
         let state_dir = config.state_dir.as_deref();
         let state_lock = state_dir.map(open::lock).transpose()?;
         let clock = Clock::system();

@@ -20,6 +20,9 @@ const STATE_FILE: &str = "store.json";
 /// The file in `state_dir` that a running process holds locked.
 const LOCK_FILE: &str = "lock";
 
+/// Open files besides those of connections.
+const FILES_BESIDES: u64 = 1_000;
+
 /// The store, and the embedded one's file.
 pub(super) type Opened = (Store, Option<(MemoryStore, PathBuf)>);
 
@@ -50,6 +53,22 @@ pub(super) async fn store(config: &Config, clock: &Clock) -> Result<Opened, RunE
         Err(fault) => return Err(RunError::Store(fault)),
     }
     Ok((Store::Redis(store), None))
+}
+
+/// Raises the limit of open files as far as it may be, and tells when that is
+/// too low for the connections that the configuration allows: one each for the
+/// visitor and for the origin.
+pub(super) fn files(connections: u64) {
+    let wanted = connections.saturating_mul(2).saturating_add(FILES_BESIDES);
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(files) if files < wanted => warn!(
+            files,
+            wanted,
+            "limits.connections needs more open files than this process may have: raise the hard limit (ulimit -Hn, LimitNOFILE, --ulimit nofile), or lower limits.connections"
+        ),
+        Ok(_) => {}
+        Err(fault) => warn!(%fault, "the limit of open files cannot be read"),
+    }
 }
 
 /// What is kept in the state directory: the embedded store's state, or what
