@@ -244,7 +244,10 @@ local function begin_recovery(cause)
   m.recovery_until = m.time + RECOVERY_MIN
   m.recovery_deadline = m.time + wait + RECOVERY_GRACE
   m.remembered = cause == 'silence' and 1 or 0
-  m.issued = math.max(m.issued, restart(unix_second()))
+  -- Where something was forgotten, numbers above these may have been issued, and
+  -- the clock may have been set back since.
+  local known = cause == 'silence' and 0 or EPOCH + math.floor(m.issued / 1048576)
+  m.issued = math.max(m.issued, restart(math.max(known, unix_second())))
 end
 
 local function end_recovery()
@@ -404,9 +407,12 @@ local function lives(number)
 end
 
 -- Numbering goes on above what a gateway numbered by itself, in the second
--- after: others of that second may still be unheard. False for an absurd number.
+-- after: others of that second may still be unheard. False for an absurd number:
+-- one far beyond the clock and beyond what was issued, for the clock may have been
+-- set back.
 local function rise(highest)
-  if highest >= first_of_second(unix_second() + 60) then return false end
+  local near = restart(EPOCH + math.floor(m.issued / 1048576))
+  if highest >= near and highest >= first_of_second(unix_second() + 60) then return false end
   if highest >= m.issued then m.issued = next_second(highest) end
   return true
 end
