@@ -38,16 +38,24 @@ impl Controller {
         }
     }
 
-    /// Pushes what this gateway remembers, after a look at a state that had
-    /// gone through so many recoveries. One that this begins needs no second
-    /// push: that would count those inside again who left in between.
-    pub(super) async fn heal(&mut self, recoveries: u64) {
+    /// Pushes what this gateway remembers, after a look at a process whose state
+    /// had gone through so many recoveries. One that this begins needs no
+    /// second push: that would count those inside again who left in between.
+    pub(super) async fn heal(&mut self, run: &str, recoveries: u64) {
         let Some(restored) = self.push(Why::Forgotten).await else {
             return;
         };
         if restored.began.is_some() {
-            self.pushed = Some((restored.born, recoveries + 1));
+            self.pushed = Some((restored.born, run.to_owned(), recoveries + 1));
         }
+    }
+
+    /// Whether this gateway has pushed its memory for a recovery.
+    pub(super) fn has_pushed(&self, born: u64, run: &str, id: u64) -> bool {
+        let pushed = self.pushed.as_ref();
+        pushed.is_some_and(|(of, by, for_id)| {
+            (*of, *for_id) == (born, id) && (by.is_empty() || by == run)
+        })
     }
 
     /// Pushes what this gateway remembers; `None` if not all of it was taken.

@@ -63,8 +63,10 @@ pub struct Controller {
     history: History,
     gauges: Gauges,
     /// The recovery that this gateway has pushed its memory for: the state's
-    /// birth, and which of its recoveries.
-    pushed: Option<(u64, u64)>,
+    /// birth, the server's process (empty while not known), and the recovery's
+    /// number. A server that comes back with an older state twice gives that
+    /// number twice.
+    pushed: Option<(u64, String, u64)>,
     /// The recoveries already counted.
     recoveries: Option<u64>,
     /// Whether the settings are to be written to the store.
@@ -118,7 +120,7 @@ impl Controller {
             }
             Ok(Reply::Absent) => {
                 self.recovered();
-                self.heal(0).await;
+                self.heal("", 0).await;
             }
             // What is remembered is pushed after the next look: that tells how
             // old it is.
@@ -223,17 +225,17 @@ impl Controller {
         self.follow_reset(&snapshot);
         if self.has_forgotten(&snapshot) && snapshot.meta.recovery.is_none() {
             // The next pass sees the recovery that this begins.
-            return self.heal(snapshot.meta.recoveries).await;
+            return self
+                .heal(&snapshot.meta.run, snapshot.meta.recoveries)
+                .await;
         }
-        let pushing = snapshot
-            .meta
-            .recovery
-            .map(|recovery| (snapshot.meta.born, recovery.id));
-        if pushing.is_some()
-            && self.pushed != pushing
-            && self.push(Why::Recovery(&snapshot)).await.is_some()
-        {
-            self.pushed = pushing;
+        if let Some(recovery) = &snapshot.meta.recovery {
+            let (born, run) = (snapshot.meta.born, snapshot.meta.run.clone());
+            if self.has_pushed(born, &run, recovery.id)
+                || self.push(Why::Recovery(&snapshot)).await.is_some()
+            {
+                self.pushed = Some((born, run, recovery.id));
+            }
         }
         self.compare_files(&snapshot);
         self.settle_rules(&snapshot).await;
@@ -312,8 +314,13 @@ impl Controller {
     /// The gateway configured last is obeyed; all read the store.
     async fn settle_rules(&mut self, snapshot: &Snapshot) {
         let rules = self.ledger.rules();
+        // A store that fell back to an older state has forgotten a change.
+        let forgotten = self
+            .ledger
+            .view()
+            .is_some_and(|view| view.snapshot.meta.cfgver > snapshot.meta.cfgver);
         if !self.configure {
-            self.configure = self.ledger.rules_changed();
+            self.configure = self.ledger.rules_changed() || forgotten;
         }
         // The file alone must not overrule what the API changed: a gateway that
         // could not read that yet leaves the rules as they stand.

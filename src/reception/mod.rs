@@ -353,12 +353,16 @@ impl Reception {
     /// one that is older than all that the store knows tells of a loss.
     #[must_use]
     pub fn is_good(&self, ledger: &Ledger, ticket: &Ticket) -> bool {
-        if is_over(ticket.expires, ledger.now())
-            || !ticket.number.is_plausible(ledger.unix_seconds())
-        {
+        let view = ledger.view();
+        // The store's clock may have been set back since it was issued.
+        let issued = view.as_ref().map(|view| view.snapshot.meta.issued);
+        let near = issued.map(|issued| Number::restart(issued.unix_second()));
+        let known = near.is_some_and(|near| ticket.number < near);
+        let plausible = known || ticket.number.is_plausible(ledger.unix_seconds());
+        if is_over(ticket.expires, ledger.now()) || !plausible {
             return false;
         }
-        let Some(view) = ledger.view() else {
+        let Some(view) = view else {
             return true;
         };
         let meta = &view.snapshot.meta;

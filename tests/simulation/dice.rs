@@ -10,6 +10,11 @@ impl Dice {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed)
     }
 
+    /// One of a seed's streams, apart from its others.
+    pub(crate) fn apart(seed: u64, stream: u64) -> Self {
+        Self::new(Self::new(seed).next() ^ stream.wrapping_mul(0xd134_2543_de82_ef95))
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -3,6 +3,9 @@
 
 use sumun::room::ticket::Number;
 
+use super::faults::Struck;
+use super::model::Tried;
+
 /// How much happened, for the summary and to see that a scenario bites.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
@@ -15,7 +18,6 @@ pub(crate) struct Counts {
     pub recoveries: u64,
     pub too_late: u64,
     pub held: u64,
-    pub lost_passes: u64,
     pub checked_positions: u64,
     pub most_inside: u64,
 }
@@ -31,7 +33,10 @@ pub(crate) struct Figures {
     pub unproven: u64,
     pub outstayed: u64,
     pub numbered_alone: u64,
+    pub reused: u64,
     pub counts: Counts,
+    pub struck: Struck,
+    pub tried: Tried,
     /// Numbers of those who were there when called, in order of admission.
     admitted: Vec<Number>,
     admissions: u64,
@@ -83,10 +88,6 @@ impl Figures {
             self.grew_by += now.saturating_sub(before);
             self.exact_grew += u64::from(now > before && !about);
         }
-    }
-
-    pub(crate) fn finish(&mut self, counts: &Counts) {
-        self.counts = counts.clone();
     }
 
     /// How far each admission was from its place in the order of numbers, sorted.
@@ -185,21 +186,38 @@ fn inversions(sequence: &mut [Number]) -> u64 {
     count
 }
 
-/// All runs on one line.
-pub(crate) fn summary(runs: &[Figures]) -> String {
+/// What all runs come to, what struck, and what was tried.
+pub(crate) struct Summary {
+    pub struck: Struck,
+    pub tried: Tried,
+    pub lines: String,
+}
+
+pub(crate) fn summary(runs: &[Figures]) -> Summary {
+    let (mut struck, mut tried) = (Struck::default(), Tried::default());
+    for run in runs {
+        struck.add(&run.struck);
+        tried.add(&run.tried);
+    }
     let sum = |value: fn(&Figures) -> u64| runs.iter().map(value).sum::<u64>();
-    format!(
-        "{} seeds, {} visitors, {} admitted, {} steps, {} recoveries, {} positions grew of {} ({} of \
-         the exact ones); held at every step: never over the limit (1), first called first in (2), \
-         no place lost, no number twice (3), a living pass works (4), nothing held for the absent \
-         (5), no used or void ticket enters (8), time never runs backward, exact positions",
+    let lines = format!(
+        "{} seeds, {} visitors, {} admitted, {} steps, {} recoveries, {} used tickets tried again, \
+         {} positions grew of {} ({} of the exact ones)\n{}\n{}",
         runs.len(),
         sum(|run| run.visitors as u64),
         sum(|run| run.admissions),
         sum(|run| run.counts.steps),
         sum(|run| run.counts.recoveries),
+        sum(|run| run.reused),
         sum(|run| run.grew),
         sum(|run| run.positions),
         sum(|run| run.exact_grew),
-    )
+        struck.line(),
+        tried.line(),
+    );
+    Summary {
+        struck,
+        tried,
+        lines,
+    }
 }

@@ -1,6 +1,8 @@
 //! A gateway as docs/architecture.md describes it, small: what it heard, what it
 //! remembers, and one pass of its controller over the public interface.
 
+mod pushing;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use sumun::room::pages::{Bits, PAGES_PER_CALL};
 use sumun::room::snapshot::{Meta, Report, Rules, Snapshot};
 use sumun::room::ticket::{Generation, Number, SessionKey};
 use sumun::room::time::Timestamp;
-use sumun::store::{Ask, Batch, Fence, Shadow, Step, Stepped};
+use sumun::store::{Ask, Batch, Fence, Step, Stepped};
 
 use super::door::{Door, NoReply};
 
@@ -23,6 +25,9 @@ const FLUSH_MS: u64 = 5_000;
 /// The memory is written to `state_dir` this often.
 const SAVE_MS: u64 = 1_000;
 
+/// Numbers further in the future than this are absurd.
+const HORIZON_SECONDS: u64 = 59;
+
 /// What a gateway remembers, in its process and, a second older, on its disk.
 #[derive(Clone, Default)]
 pub(crate) struct Memory {
@@ -31,12 +36,15 @@ pub(crate) struct Memory {
     pub sessions: BTreeMap<SessionKey, Timestamp>,
     pub ended: BTreeMap<SessionKey, Timestamp>,
     pub heard: [BTreeMap<u64, Bits>; 2],
-    pub heard_since: u64,
+    /// The store's window that they belong to.
+    window: u64,
     pub spent: BTreeMap<u64, Bits>,
     pub peers: Vec<String>,
     pub slot: u8,
     /// The store's wall clock less the gateway's, in milliseconds.
     pub ahead: i64,
+    /// The last number of its own: its second, and how many that second gave.
+    numbered: (u64, u64),
 }
 
 /// A visitor at the door of this gateway.
@@ -57,13 +65,23 @@ pub(crate) struct Gateway {
     flushed_at: u64,
     pub history: History,
     pub seen: Option<Snapshot>,
-    pushed: Option<(u64, u64)>,
+    /// Who waits, by the last look.
+    pub census: Option<Census>,
+    pushed: Option<(u64, String, u64)>,
     pub outbox: Vec<Newcomer>,
     pub in_flight: Option<(Batch, Vec<Newcomer>)>,
+    /// How often the one in flight was sent.
+    pub tries: u64,
     pub batches: u64,
-    numbered: (u64, u64),
-    /// The highest of these.
+    /// The highest number of its own.
     pub(crate) own: Option<Number>,
+    /// How far its wall clock is ahead of the world's, in milliseconds.
+    pub skew: i64,
+    /// What its wall clock less its own count of time is in this process, and
+    /// the store's clock less that count, once the store was seen.
+    begun_skew: i64,
+    store_ahead: Option<i64>,
+    was_recovering: bool,
     pub arrivals: u64,
     pub planned: Option<(Step, usize)>,
 }
@@ -81,12 +99,17 @@ impl Gateway {
             flushed_at: now,
             history: History::default(),
             seen: None,
+            census: None,
             pushed: None,
             outbox: Vec::new(),
             in_flight: None,
+            tries: 0,
             batches: now,
-            numbered: (0, 0),
             own: None,
+            skew: 0,
+            begun_skew: 0,
+            store_ahead: None,
+            was_recovering: false,
             arrivals: 0,
             planned: None,
         }
@@ -98,19 +121,39 @@ impl Gateway {
         self.unflushed.clear();
         self.history = History::default();
         self.seen = None;
+        self.census = None;
         self.pushed = None;
         self.outbox.clear();
         self.in_flight = None;
         self.planned = None;
+        self.was_recovering = false;
     }
 
-    /// Starts again with what the disk has. Batches are counted on from the
-    /// clock: the store remembers the number of the last one.
+    pub(crate) fn lose_disk(&mut self) {
+        self.disk = Memory::default();
+    }
+
+    /// Starts again with what the disk has, and numbers behind all of it.
+    /// Batches are counted on from the clock: the store remembers the number
+    /// of the last one.
     pub(crate) fn restart(&mut self, now: u64) {
         self.up = true;
         self.memory = self.disk.clone();
         self.batches = now;
         self.flushed_at = now;
+        self.begun_skew = self.skew;
+        self.store_ahead = None;
+        let memory = &mut self.memory;
+        let heard = memory.heard.iter().filter_map(|pages| {
+            let (page, bits) = pages.last_key_value()?;
+            Some(Number::at(*page, bits.ones(0).last()?))
+        });
+        self.own = heard.max();
+        let issued = memory.meta.as_ref().map(|meta| meta.issued);
+        let highest = issued.max(self.own).map_or(0, Number::unix_second);
+        let present = now.saturating_add_signed(self.skew) / 1000;
+        let second = memory.numbered.0.max(highest).max(present) + 1;
+        memory.numbered = (second.min(present + HORIZON_SECONDS), 0);
     }
 
     pub(crate) fn generation(&self) -> Option<Generation> {
@@ -146,17 +189,19 @@ impl Gateway {
             .set(number.bit());
     }
 
-    /// A number of this gateway's own, while the store is away.
+    /// A number of this gateway's own, while the store is away: behind all
+    /// that the store had issued, and never of a second gone.
     pub(crate) fn number(&mut self, now: u64) -> Option<Number> {
-        self.memory.meta.as_ref()?;
-        // Never a second again: each snapshot brings the clock anew.
-        let second = now.saturating_add_signed(self.memory.ahead) / 1000;
-        let second = second.max(self.numbered.0);
-        if self.numbered.0 != second {
-            self.numbered = (second, 0);
+        let memory = &mut self.memory;
+        let issued = memory.meta.as_ref()?.issued.unix_second();
+        let ahead = self.store_ahead.unwrap_or(memory.ahead + self.begun_skew);
+        let present = now.saturating_add_signed(ahead) / 1000;
+        let second = present.max(issued).max(memory.numbered.0);
+        if memory.numbered.0 != second {
+            memory.numbered = (second, 0);
         }
-        let number = Number::by_gateway(second, self.memory.slot, self.numbered.1)?;
-        self.numbered.1 += 1;
+        let number = Number::by_gateway(second, memory.slot, memory.numbered.1)?;
+        memory.numbered.1 += 1;
         self.own = self.own.max(Some(number));
         Some(number)
     }
@@ -180,7 +225,6 @@ impl Gateway {
     /// The first half of a pass: report, snapshot, decide. The move itself is
     /// made by `step`, a moment later.
     pub(crate) fn pass(&mut self, door: &mut Door, rules: &Rules, when: &QueueWhen, fresh: u64) {
-        self.rotate(door.now, rules.window_ms);
         if door.now >= self.flushed_at + FLUSH_MS {
             self.flush(door);
         }
@@ -190,21 +234,63 @@ impl Gateway {
         }
         let snapshot = match self.read(door) {
             Ok(snapshot) => snapshot,
-            Err(NoReply::Absent) => return self.push(door, rules, fresh),
-            Err(NoReply::Recovering | NoReply::Away) => return,
+            Err(NoReply::Absent) => {
+                self.push(door, rules, fresh);
+                return;
+            }
+            Err(NoReply::Recovering | NoReply::Away | NoReply::Lost) => return,
         };
-        if self.must_push(&snapshot) {
-            self.push(door, rules, fresh);
-            self.pushed = Some((snapshot.meta.born, snapshot.meta.recoveries));
+        if self.heal(&snapshot, door, rules, fresh) {
             return;
         }
+        self.settle_rules(&snapshot, door, rules);
         self.adopt(&snapshot, door.now);
-        self.history
-            .record(&snapshot, Census::of(&snapshot).waiting());
-        if snapshot.meta.recovery.is_none() {
+        let census = Census::of(&snapshot);
+        self.history.record(&snapshot, census.waiting());
+        let recovers = snapshot.meta.recovery.is_some();
+        if self.was_recovering && !recovers {
+            // The first pass after a recovery only tells who was heard in it.
+            self.flush(door);
+        } else if !recovers {
             self.planned = Some(self.decide(&snapshot, when));
         }
+        self.was_recovering = recovers;
         self.seen = Some(snapshot);
+        self.census = Some(census);
+    }
+
+    /// Brings the store what it has forgotten, or asks for; whether it did.
+    fn heal(&mut self, snapshot: &Snapshot, door: &mut Door, rules: &Rules, fresh: u64) -> bool {
+        let theirs = &snapshot.meta;
+        if let Some(recovery) = theirs.recovery {
+            let asked = Some((theirs.born, theirs.run.clone(), recovery.id));
+            let pushes = self.pushed != asked;
+            if pushes && self.push(door, rules, fresh).is_some() {
+                self.pushed = asked;
+            }
+            return pushes;
+        }
+        let mine = self.memory.meta.as_ref();
+        let forgotten = mine.is_some_and(|m| m.born != theirs.born || m.seq > theirs.seq);
+        if forgotten
+            && let Some(restored) = self.push(door, rules, fresh)
+            && restored.began.is_some()
+        {
+            // The recovery that this began needs no second push.
+            self.pushed = Some((restored.born, theirs.run.clone(), theirs.recoveries + 1));
+        }
+        forgotten
+    }
+
+    /// Rules that the store has forgotten are written again.
+    fn settle_rules(&self, snapshot: &Snapshot, door: &mut Door, rules: &Rules) {
+        let theirs = &snapshot.meta;
+        let mine = self.memory.meta.as_ref();
+        let newer = mine.is_some_and(|mine| mine.cfgver > theirs.cfgver);
+        if newer && theirs.rules != *rules && door.reaches(&self.name) {
+            // A fault here is made good at the next look.
+            let _version = door.configure(theirs.cfgver, rules);
+        }
     }
 
     /// The second half: the move, against the others'.
@@ -261,75 +347,6 @@ impl Gateway {
         }
     }
 
-    /// Whether the store is behind what this gateway remembers, or asks for it.
-    fn must_push(&self, snapshot: &Snapshot) -> bool {
-        let theirs = &snapshot.meta;
-        let forgotten = self
-            .memory
-            .meta
-            .as_ref()
-            .is_some_and(|mine| mine.born != theirs.born || mine.seq > theirs.seq);
-        let asked = theirs
-            .recovery
-            .is_some_and(|r| self.pushed != Some((theirs.born, r.id)));
-        forgotten || asked
-    }
-
-    /// Pushes the memory, in parts, as the contract of `restore` has it.
-    fn push(&mut self, door: &mut Door, rules: &Rules, fresh: u64) {
-        let live = self.living();
-        let mut parts = live.chunks(PAGES_PER_CALL).peekable();
-        let born = loop {
-            let live = parts.next().unwrap_or_default().to_vec();
-            let complete = parts.peek().is_none();
-            let shadow = self.shadow(rules, fresh, live, complete);
-            let Ok(restored) = door.restore(&shadow) else {
-                return;
-            };
-            if complete {
-                break restored.born;
-            }
-        };
-        if let Some(meta) = &mut self.memory.meta
-            && meta.born != born
-        {
-            (meta.born, meta.seq) = (born, 0);
-        }
-        self.seen = None;
-        self.unflushed.clear();
-        self.flushed_at = door.now;
-    }
-
-    fn shadow(&self, rules: &Rules, fresh: u64, live: Vec<(u64, Bits)>, complete: bool) -> Shadow {
-        let memory = &self.memory;
-        let mut shadow = Shadow {
-            gateway: self.name.clone(),
-            newborn: fresh,
-            rules: Some(rules.clone()),
-            live,
-            complete,
-            ..Shadow::default()
-        };
-        let Some(meta) = &memory.meta else {
-            return shadow;
-        };
-        shadow.born = Some(meta.born);
-        shadow.seq = meta.seq;
-        shadow.time = meta.time;
-        shadow.generation = meta.generation;
-        shadow.issued = meta.issued;
-        shadow.called = meta.called;
-        shadow.gate = Some(meta.gate);
-        shadow.marks.clone_from(&meta.marks);
-        shadow.cfgver = meta.cfgver;
-        shadow.sessions_known = memory.sessions_known;
-        shadow.sessions = memory.sessions.iter().map(|(k, at)| (*k, *at)).collect();
-        shadow.ended = memory.ended.iter().map(|(k, at)| (*k, *at)).collect();
-        shadow.spent = memory.spent.iter().map(|(p, b)| (*p, b.clone())).collect();
-        shadow.peers.clone_from(&memory.peers);
-        shadow
-    }
-
     /// Everyone heard in this window or the one before.
     fn living(&self) -> Vec<(u64, Bits)> {
         let mut live = self.memory.heard[0].clone();
@@ -339,16 +356,27 @@ impl Gateway {
         live.into_iter().collect()
     }
 
-    fn rotate(&mut self, now: u64, window_ms: u64) {
-        if now >= self.memory.heard_since + window_ms {
-            let memory = &mut self.memory;
-            memory.heard[1] = std::mem::take(&mut memory.heard[0]);
-            memory.heard_since = now;
+    /// Follows the store's window. One that was begun anew counts its windows
+    /// anew: nothing heard lately may be forgotten by that.
+    fn turn(&mut self, window: u64) {
+        let memory = &mut self.memory;
+        if window == memory.window {
+            return;
         }
+        let now = std::mem::take(&mut memory.heard[0]);
+        if window == memory.window + 1 {
+            memory.heard[1] = now;
+        } else {
+            for (page, bits) in now {
+                memory.heard[1].entry(page).or_default().or(&bits);
+            }
+        }
+        memory.window = window;
     }
 
     /// Takes a snapshot for the truth.
     fn adopt(&mut self, snapshot: &Snapshot, now: u64) {
+        self.turn(snapshot.meta.window);
         let memory = &mut self.memory;
         let meta = &snapshot.meta;
         if memory
@@ -375,7 +403,10 @@ impl Gateway {
         memory.peers.retain(|peer| *peer != self.name);
         memory.slot = snapshot.slot;
         let store_ms = i64::try_from(snapshot.unix_seconds * 1000).unwrap_or(i64::MAX);
-        memory.ahead = store_ms - i64::try_from(now).unwrap_or(i64::MAX);
+        let ahead = store_ms - i64::try_from(now).unwrap_or(i64::MAX);
+        // The count of time does not jump within a process, the clock may.
+        memory.ahead = ahead - self.skew;
+        self.store_ahead = Some(ahead);
     }
 
     fn decide(&self, snapshot: &Snapshot, when: &QueueWhen) -> (Step, usize) {

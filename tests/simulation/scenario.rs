@@ -1,37 +1,43 @@
-//! Who comes, how they behave, and what breaks: one scenario for each kind of
-//! trouble, and one with all of it. Everything follows from the seed.
+//! Who comes, how they behave, and what breaks: one large scenario for each
+//! kind of trouble, and small ones with all of it. Everything follows from the
+//! seed.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use sumun::room::event::{Mode, QueueWhen};
 use sumun::room::snapshot::Rules;
 
 use super::dice::Dice;
+use super::faults::{self, Draw, Fault, Ground, Planned};
 use super::world::Temper;
 
-/// What breaks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Fault {
-    /// A gateway's process dies, and is back after a while.
-    Crash { gateway: usize, down_ms: u64 },
-    /// The store comes back empty, after a while.
-    Lose { away_ms: u64 },
-    /// No call reaches the store.
-    Silence { ms: u64 },
-    /// No call of one gateway reaches the store.
-    Cut { gateway: usize, ms: u64 },
-    /// The store's clock jumps.
-    Clock { step_ms: i64 },
-    /// The operator changes the limit.
-    Limit { limit: u64 },
-    /// The operator begins a new generation.
-    Reset,
+/// One seed in so many is large: a rush of thousands; the others are small,
+/// short and full of faults.
+pub(crate) const LARGE_EVERY: u64 = 100;
+
+/// A memory that died with its disk must have been heard of elsewhere before
+/// the store forgets as well.
+const DISK_APART_MS: u64 = 60_000;
+
+/// How fast a gateway's clock may be, and how slow the store's where gateways
+/// number by themselves: both together within the store's horizon of a minute.
+const FAST_MS: i64 = 25_000;
+
+/// A defect that is planted in the store, to see that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Defect {
+    /// A batch that comes again is taken for another one.
+    ForgetsBatches,
+    /// The first of those called is passed over.
+    PassesOver,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub name: &'static str,
-    pub visitors: usize,
+    /// Which of the seed's visitors come.
+    pub visitors: Range<usize>,
     pub gateways: usize,
     /// Mean time between two arrivals.
     pub between_ms: u64,
@@ -39,44 +45,46 @@ pub(crate) struct Scenario {
     pub stay_ms: u64,
     pub rules: Rules,
     pub queue_when: QueueWhen,
-    pub lost_replies: f64,
-    /// Faults by the millisecond they strike in, in order.
-    pub faults: Vec<(u64, Fault)>,
+    /// In the order in which they strike.
+    pub faults: Vec<Planned>,
     /// Whether the store hears everybody, so that exact positions are.
     pub positions_known: bool,
+    pub defect: Option<Defect>,
     /// Shares of those who vanish, give up, do not show, sleep.
     tempers: [f64; 4],
     sleeps_ms: u64,
 }
 
-/// The kinds of trouble; a seed takes them in turn.
-pub(crate) const KINDS: [&str; 9] = [
-    "calm", "absent", "crashes", "silences", "losses", "replies", "operator", "pressure", "chaos",
+/// The kinds of trouble; large seeds take them in turn.
+const KINDS: [&str; 11] = [
+    "calm", "chaos", "losses", "network", "absent", "tails", "crashes", "silences", "replies",
+    "operator", "pressure",
 ];
 
 impl Scenario {
     pub(crate) fn of(seed: u64) -> Self {
         let mut dice = Dice::new(seed ^ 0x00c0_ffee);
-        let kind = KINDS[(seed % KINDS.len() as u64) as usize];
         let mut scenario = Self::calm(&mut dice);
-        scenario.name = kind;
-        match kind {
-            "absent" => scenario.absent(&mut dice),
-            "crashes" => scenario.strike(&mut dice, 25_000, &[crash]),
-            "silences" => scenario.strike(&mut dice, 40_000, &[silence, cut]),
-            "losses" => scenario.strike(&mut dice, 60_000, &[lose]),
-            "replies" => scenario.lost_replies = 0.15,
-            "operator" => scenario.strike(&mut dice, 50_000, &[limit, limit, clock, reset]),
-            "pressure" => scenario.pressure(),
-            "chaos" => {
-                scenario.lost_replies = 0.03;
-                scenario.tempers = [0.05, 0.05, 0.05, 0.05];
-                let all = [crash, silence, cut, lose, clock, limit, reset, crash, lose];
-                scenario.strike(&mut dice, 45_000, &all);
-            }
-            _ => {}
+        if seed.is_multiple_of(LARGE_EVERY) {
+            let kind = KINDS[(seed / LARGE_EVERY % KINDS.len() as u64) as usize];
+            scenario.name = kind;
+            scenario.trouble(kind, &mut dice);
+        } else {
+            scenario.small(&mut dice);
         }
+        scenario.settle();
         scenario
+    }
+
+    /// The same with fewer visitors, and only these faults of the plan.
+    pub(crate) fn only(mut self, visitors: Range<usize>, faults: &[usize]) -> Self {
+        self.visitors = visitors;
+        self.faults.retain(|planned| faults.contains(&planned.nth));
+        self
+    }
+
+    pub(crate) fn plan(&self) -> Vec<usize> {
+        self.faults.iter().map(|planned| planned.nth).collect()
     }
 
     /// A rush of twice to four times what can be served, and no faults.
@@ -85,7 +93,7 @@ impl Scenario {
         let stay_ms = dice.between(12_000, 25_000);
         Self {
             name: "calm",
-            visitors: dice.between(1_000, 1_600) as usize,
+            visitors: 0..dice.between(1_000, 1_600) as usize,
             gateways: dice.between(2, 5) as usize,
             between_ms: stay_ms / limit / dice.between(2, 5),
             stay_ms,
@@ -98,19 +106,74 @@ impl Scenario {
                 window_ms: if dice.chance(0.5) { 90_000 } else { 45_000 },
             },
             queue_when: QueueWhen::default(),
-            lost_replies: 0.0,
             faults: Vec::new(),
             positions_known: true,
+            defect: None,
             tempers: [0.02, 0.03, 0.02, 0.0],
             sleeps_ms: 0,
         }
+    }
+
+    fn trouble(&mut self, kind: &str, dice: &mut Dice) {
+        match kind {
+            "absent" => self.absent(dice),
+            "crashes" => self.strike(dice, 25_000, &[faults::crash, faults::gateway_clock]),
+            "silences" => self.strike(dice, 40_000, &[faults::silence, faults::cut]),
+            "losses" => self.strike(dice, 60_000, &[faults::lose]),
+            "tails" => self.strike(dice, 40_000, &[faults::fall_back, faults::limit]),
+            "replies" => self.add(
+                0,
+                Fault::LostReplies {
+                    ms: u64::MAX / 2,
+                    share: 0.15,
+                },
+            ),
+            "operator" => {
+                let kinds: [Draw; 4] = [
+                    faults::limit,
+                    faults::limit,
+                    faults::store_clock,
+                    faults::reset,
+                ];
+                self.strike(dice, 50_000, &kinds);
+            }
+            "pressure" => self.pressure(),
+            "network" => self.weather(dice, 12),
+            "chaos" => {
+                self.tempers = [0.05, 0.05, 0.05, 0.05];
+                self.weather(dice, 6);
+                self.strike(dice, 45_000, &faults::STRIKES);
+            }
+            _ => {}
+        }
+    }
+
+    /// Few visitors in a short time, and everything breaks.
+    fn small(&mut self, dice: &mut Dice) {
+        self.name = "small";
+        let limit = dice.between(2, 16);
+        self.rules.limit = Some(limit);
+        self.stay_ms = dice.between(3_000, 10_000);
+        self.visitors = 0..dice.between(30, 301).min(30 * limit) as usize;
+        self.between_ms = self.stay_ms / limit / dice.between(1, 4);
+        self.rules.window_ms = if dice.chance(0.5) { 45_000 } else { 30_000 };
+        self.rules.admit_per_second = dice.chance(0.1).then(|| dice.between(2, 20) as f64);
+        self.tempers = [0.04, 0.04, 0.04, 0.04];
+        self.sleeps_ms = 60_000;
+        if dice.chance(0.1) {
+            self.pressure();
+        }
+        let weather = dice.between(0, 4);
+        self.weather(dice, weather);
+        let apart_ms = dice.between(2_000, 12_000);
+        self.strike(dice, apart_ms, &faults::STRIKES);
     }
 
     /// Many who are not there, and many who come back late.
     fn absent(&mut self, dice: &mut Dice) {
         self.tempers = [0.1, 0.2, 0.15, 0.15];
         self.sleeps_ms = 15 * 60_000;
-        self.visitors /= 2;
+        self.visitors.end /= 2;
         self.rules.limit = Some(dice.between(8, 20));
     }
 
@@ -121,19 +184,100 @@ impl Scenario {
         self.queue_when.release_after = Duration::from_secs(5);
     }
 
+    fn ground(&self) -> Ground {
+        let small = self.name == "small";
+        Ground {
+            gateways: self.gateways,
+            limit: self.rules.limit.unwrap_or(1),
+            brief_ms: if small { 12_000 } else { 30_000 },
+        }
+    }
+
+    /// How long the line will take.
+    fn lasts(&self) -> u64 {
+        let visitors = self.visitors.len() as u64;
+        let served = visitors * self.stay_ms / self.rules.limit.unwrap_or(1);
+        served.max(120_000.min(visitors * 1_000))
+    }
+
+    fn add(&mut self, at: u64, fault: Fault) {
+        let nth = self.faults.len();
+        self.faults.push(Planned { nth, at, fault });
+    }
+
     /// Spreads faults over the time that the line will take.
-    fn strike(&mut self, dice: &mut Dice, apart_ms: u64, kinds: &[fn(&mut Dice, &Self) -> Fault]) {
-        let limit = self.rules.limit.unwrap_or(1);
-        let lasts = self.visitors as u64 * self.stay_ms / limit;
-        let mut at = 10_000 + dice.between(0, apart_ms);
-        while at < lasts.max(120_000) {
-            let kind = kinds[dice.between(0, kinds.len() as u64) as usize];
-            self.faults.push((at, kind(dice, self)));
+    fn strike(&mut self, dice: &mut Dice, apart_ms: u64, kinds: &[Draw]) {
+        let (ground, lasts) = (self.ground(), self.lasts());
+        let mut at = 5_000 + dice.between(0, apart_ms);
+        while at < lasts {
+            let draw = kinds[dice.between(0, kinds.len() as u64) as usize];
+            self.add(at, draw(dice, ground));
             // Two faults within the second in which a gateway writes its disk
             // can destroy every copy of what happened in it.
             at += 8_000 + dice.exponential(apart_ms);
         }
         self.positions_known = false;
+    }
+
+    /// Bad weather on the network, so many times.
+    fn weather(&mut self, dice: &mut Dice, times: u64) {
+        let (ground, lasts) = (self.ground(), self.lasts());
+        for _ in 0..times {
+            let draw = faults::WEATHER[dice.between(0, 3) as usize];
+            let at = dice.between(0, lasts);
+            self.add(at, draw(dice, ground));
+        }
+        self.positions_known = false;
+    }
+
+    /// Puts the plan in order, and leaves a gateway its disk where the store
+    /// forgets at about the same time: what nobody remembers is lost.
+    fn settle(&mut self) {
+        self.faults.sort_by_key(|planned| planned.at);
+        let forgets = |fault: &Fault| matches!(fault, Fault::Lose { .. } | Fault::FallBack { .. });
+        let losses = self.faults.iter().filter(|p| forgets(&p.fault));
+        let losses: Vec<u64> = losses.map(|planned| planned.at).collect();
+        for planned in &mut self.faults {
+            if let Fault::Crash { disk, .. } = &mut planned.fault {
+                let at = planned.at;
+                *disk |= losses.iter().any(|loss| loss.abs_diff(at) < DISK_APART_MS);
+            }
+        }
+        for (nth, planned) in self.faults.iter_mut().enumerate() {
+            planned.nth = nth;
+        }
+        self.settle_clocks();
+    }
+
+    /// A gateway that starts by a clock far ahead of the store's, or numbers by
+    /// itself and then finds the store's clock set far back, has numbered
+    /// beyond all that the store believes.
+    fn settle_clocks(&mut self) {
+        let numbers_alone = |planned: &Planned| match planned.fault {
+            Fault::Lose { away_ms } | Fault::FallBack { away_ms, .. } => away_ms > 0,
+            Fault::Crash { .. }
+            | Fault::Silence { .. }
+            | Fault::Cut { .. }
+            | Fault::LostReplies { .. }
+            | Fault::Delays { .. } => true,
+            _ => false,
+        };
+        let alone = self.faults.iter().any(numbers_alone);
+        let mut ahead = vec![0; self.gateways];
+        let mut store = 0;
+        for planned in &mut self.faults {
+            match &mut planned.fault {
+                Fault::GatewayClock { gateway, step_ms } => {
+                    *step_ms = (*step_ms).min(FAST_MS - ahead[*gateway]);
+                    ahead[*gateway] += *step_ms;
+                }
+                Fault::StoreClock { step_ms } if alone => {
+                    *step_ms = (*step_ms).max(-FAST_MS - store);
+                    store += *step_ms;
+                }
+                _ => {}
+            }
+        }
     }
 
     pub(crate) fn temper(&self, dice: &mut Dice) -> Temper {
@@ -153,54 +297,4 @@ impl Scenario {
         }
         Temper::Patient
     }
-}
-
-fn crash(dice: &mut Dice, scenario: &Scenario) -> Fault {
-    Fault::Crash {
-        gateway: dice.between(0, scenario.gateways as u64) as usize,
-        down_ms: dice.between(2_000, 40_000),
-    }
-}
-
-fn silence(dice: &mut Dice, _: &Scenario) -> Fault {
-    let long = dice.chance(0.2);
-    let most = if long { 300_000 } else { 30_000 };
-    Fault::Silence {
-        ms: dice.between(5_000, most),
-    }
-}
-
-fn cut(dice: &mut Dice, scenario: &Scenario) -> Fault {
-    Fault::Cut {
-        gateway: dice.between(0, scenario.gateways as u64) as usize,
-        ms: dice.between(1_000, 60_000),
-    }
-}
-
-fn lose(dice: &mut Dice, _: &Scenario) -> Fault {
-    Fault::Lose {
-        away_ms: if dice.chance(0.5) {
-            0
-        } else {
-            dice.between(0, 20_000)
-        },
-    }
-}
-
-fn clock(dice: &mut Dice, _: &Scenario) -> Fault {
-    let back = dice.chance(0.6);
-    Fault::Clock {
-        step_ms: if back { -2_000 } else { 3_600_000 },
-    }
-}
-
-fn limit(dice: &mut Dice, scenario: &Scenario) -> Fault {
-    let limit = scenario.rules.limit.unwrap_or(1);
-    Fault::Limit {
-        limit: dice.between(limit / 2, limit * 2).max(2),
-    }
-}
-
-fn reset(_: &mut Dice, _: &Scenario) -> Fault {
-    Fault::Reset
 }

@@ -1,23 +1,25 @@
 //! The world around the gateways: visitors with their habits, faults, and the
 //! order in which everything happens. One queue of moments, one seed.
 
+mod line;
+mod strikes;
 mod visits;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sumun::room::census::Census;
 use sumun::room::snapshot::Rules;
 use sumun::room::ticket::{Generation, Number, SessionKey};
 use sumun::room::time::Timestamp;
-use sumun::store::{BATCH_MAX, Batch, Entered, Entrant};
 
 use super::dice::Dice;
-use super::door::{Door, NoReply};
+use super::door::Door;
 use super::figures::Figures;
-use super::gateway::{Gateway, Newcomer};
-use super::model::Model;
-use super::scenario::{Fault, Scenario};
+use super::gateway::Gateway;
+use super::model::{Broken, Model, Promise};
+use super::network::Network;
+use super::scenario::Scenario;
 
 /// The world begins here, in Unix milliseconds.
 const BEGIN: u64 = 1_790_000_000_000;
@@ -51,6 +53,7 @@ enum Stage {
 
 #[derive(Clone, Debug)]
 struct Visitor {
+    dice: Dice,
     temper: Temper,
     stage: Stage,
     name: String,
@@ -67,6 +70,8 @@ struct Visitor {
     estimate: Option<(u64, f64)>,
     slept: bool,
     voided: bool,
+    /// How often the store had forgotten when he was let in.
+    losses: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,10 +83,13 @@ enum Event {
     Pass(usize),
     Step(usize),
     Restart(usize),
+    Keep,
     Fault(usize),
+    Again(usize),
 }
 
 pub(crate) struct World {
+    seed: u64,
     scenario: Scenario,
     dice: Dice,
     door: Door,
@@ -92,39 +100,66 @@ pub(crate) struct World {
     now: u64,
     rules: Rules,
     left: usize,
+    losses: u64,
     figures: Figures,
 }
 
-/// Runs a scenario to its end.
-pub(crate) fn run(seed: u64, scenario: Scenario) -> Figures {
+/// Where a promise was broken.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub broken: Broken,
+    pub step: u64,
+    /// Milliseconds since the world began.
+    pub at: u64,
+    pub actions: String,
+}
+
+/// How a run ended, and how many moments it took.
+pub(crate) struct Outcome {
+    pub result: Result<Figures, Box<Failure>>,
+    pub moments: u64,
+}
+
+/// Runs a scenario to its end, or until a promise is broken. A panic of the
+/// code under test is a broken promise as well.
+pub(crate) fn run(seed: u64, scenario: Scenario) -> Outcome {
     let mut world = World::new(seed, scenario);
-    world.open();
-    while let Some(Reverse((at, _, event))) = world.queue.pop() {
-        if world.left == 0 {
-            break;
-        }
-        world.now = at;
-        world.door.at(at);
-        world
-            .door
-            .model
-            .note(|| format!("+{} {event:?}", at - BEGIN));
-        if at > BEGIN + LONGEST_MS {
-            world.starved();
-        }
-        world.happen(event);
+    let ended = catch_unwind(AssertUnwindSafe(|| world.live()));
+    let moments = world.ordered;
+    let result = match ended {
+        Ok(()) => Ok(world.into_figures()),
+        Err(panic) => Err(Box::new(Failure {
+            broken: broken(panic.as_ref()),
+            step: world.door.model.witness.step,
+            at: world.now - BEGIN,
+            actions: world.door.model.witness.actions(),
+        })),
+    };
+    Outcome { result, moments }
+}
+
+fn broken(panic: &(dyn std::any::Any + Send)) -> Broken {
+    if let Some(broken) = panic.downcast_ref::<Broken>() {
+        return broken.clone();
     }
-    let mut figures = world.figures;
-    figures.finish(&world.door.model.counts);
-    figures
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    Broken {
+        promise: "no panic",
+        what: text.unwrap_or_default(),
+    }
 }
 
 impl World {
     fn new(seed: u64, scenario: Scenario) -> Self {
         let rules = scenario.rules.clone();
+        let network = Network::new(Dice::apart(seed, 1));
+        let mut door = Door::new(Model::new(rules.clone()), network, BEGIN);
+        door.defect = scenario.defect;
         Self {
-            dice: Dice::new(seed),
-            door: Door::new(Model::new(seed, rules.clone()), BEGIN),
+            seed,
+            dice: Dice::apart(seed, 2),
+            door,
             gateways: (0..scenario.gateways)
                 .map(|index| Gateway::new(index, BEGIN))
                 .collect(),
@@ -133,10 +168,41 @@ impl World {
             ordered: 0,
             now: BEGIN,
             rules,
-            left: scenario.visitors,
-            figures: Figures::new(seed, scenario.name, scenario.visitors),
+            left: scenario.visitors.len(),
+            losses: 0,
+            figures: Figures::new(seed, scenario.name, scenario.visitors.len()),
             scenario,
         }
+    }
+
+    /// Everything happens in its order: moments, and calls that are late.
+    fn live(&mut self) {
+        self.open();
+        while let Some(Reverse((at, _, event))) = self.queue.pop() {
+            if self.left == 0 {
+                return;
+            }
+            while let Some(due) = self.door.network.next_due()
+                && due <= at
+            {
+                self.now = due;
+                self.door.at(due);
+                self.door.late();
+            }
+            self.now = at;
+            self.door.at(at);
+            let moment = format!("+{} {event:?}", at - BEGIN);
+            self.door.model.note(&moment);
+            self.starves_nobody();
+            self.happen(event);
+        }
+    }
+
+    fn into_figures(mut self) -> Figures {
+        self.figures.counts = self.door.model.counts.clone();
+        self.figures.struck.add(&self.door.network.struck);
+        self.figures.tried = self.door.model.witness.tried();
+        self.figures
     }
 
     fn open(&mut self) {
@@ -144,22 +210,25 @@ impl World {
             let at = BEGIN + self.dice.between(0, 500);
             self.plan(at, Event::Pass(gateway));
         }
+        let mut arrivals = Dice::apart(self.seed, 3);
         let mut at = BEGIN + 2_000;
-        for visitor in 0..self.scenario.visitors {
-            at += self.dice.exponential(self.scenario.between_ms);
+        for visitor in 0..self.scenario.visitors.end {
+            at += arrivals.exponential(self.scenario.between_ms);
             let visitor_state = self.visitor(visitor, at);
             self.visitors.push(visitor_state);
-            self.plan(at, Event::Arrive(visitor));
+            if self.scenario.visitors.contains(&visitor) {
+                self.plan(at, Event::Arrive(visitor));
+            }
         }
-        let faults: Vec<u64> = self.scenario.faults.iter().map(|(at, _)| *at).collect();
-        for (index, at) in faults.into_iter().enumerate() {
-            self.plan(BEGIN + at, Event::Fault(index));
-        }
+        self.plan_faults();
     }
 
-    fn visitor(&mut self, index: usize, arrived: u64) -> Visitor {
+    /// Each visitor has a stream of chance to himself: what others do, or
+    /// whether they are there at all, changes nothing in him.
+    fn visitor(&self, index: usize, arrived: u64) -> Visitor {
+        let mut dice = Dice::apart(self.seed, 1_000 + index as u64);
         Visitor {
-            temper: self.scenario.temper(&mut self.dice),
+            temper: self.scenario.temper(&mut dice),
             stage: Stage::Outside,
             name: format!("visitor-{index}"),
             gateway: 0,
@@ -175,6 +244,8 @@ impl World {
             estimate: None,
             slept: false,
             voided: false,
+            losses: 0,
+            dice,
         }
     }
 
@@ -196,14 +267,17 @@ impl World {
             Event::Pass(gateway) => self.pass(gateway),
             Event::Step(gateway) => self.gateways[gateway].step(&mut self.door),
             Event::Restart(gateway) => self.gateways[gateway].restart(self.now),
+            Event::Keep => self.door.keep(),
             Event::Fault(index) => self.fault(index),
+            Event::Again(visitor) => self.use_again(visitor),
         }
     }
 
     /// The gateway that the load balancer picks: mostly the same as before.
     fn pick(&mut self, visitor: usize) -> Option<usize> {
         let before = self.visitors[visitor].gateway;
-        if self.gateways[before].up && self.dice.chance(0.8) {
+        let dice = &mut self.visitors[visitor].dice;
+        if self.gateways[before].up && dice.chance(0.8) {
             return Some(before);
         }
         let up: Vec<usize> = self
@@ -212,9 +286,7 @@ impl World {
             .filter(|g| g.up)
             .map(|g| g.index)
             .collect();
-        let pick = up
-            .get(self.dice.between(0, up.len() as u64) as usize)
-            .copied()?;
+        let pick = up.get(dice.between(0, up.len() as u64) as usize).copied()?;
         self.visitors[visitor].gateway = pick;
         Some(pick)
     }
@@ -224,139 +296,6 @@ impl World {
             self.visitors[visitor].stage = Stage::Done;
             self.left -= 1;
         }
-    }
-
-    fn arrive(&mut self, visitor: usize) {
-        let Some(gateway) = self.pick(visitor) else {
-            return self.after(2_000, Event::Arrive(visitor));
-        };
-        let mut session = [0; 16];
-        session[..8].copy_from_slice(&self.dice.next().to_be_bytes());
-        session[8..].copy_from_slice(&self.dice.next().to_be_bytes());
-        self.visitors[visitor].stage = Stage::AtDoor;
-        let newcomer = Newcomer {
-            visitor,
-            session: SessionKey(session),
-        };
-        self.gateways[gateway].arrivals += 1;
-        self.gateways[gateway].outbox.push(newcomer);
-        self.send(gateway);
-    }
-
-    /// One batch is in flight per gateway; one whose reply was lost is sent
-    /// again with the same number.
-    fn send(&mut self, index: usize) {
-        let gateway = &mut self.gateways[index];
-        if !gateway.up {
-            return;
-        }
-        let again = gateway.in_flight.is_some();
-        if !again {
-            if gateway.outbox.is_empty() {
-                return;
-            }
-            let most = gateway.outbox.len().min(BATCH_MAX);
-            let newcomers: Vec<Newcomer> = gateway.outbox.drain(..most).collect();
-            gateway.batches += 1;
-            let entrants = newcomers.iter().map(|n| Entrant {
-                session: n.session,
-                id: None,
-            });
-            let batch = Batch {
-                gateway: gateway.name.clone(),
-                batch: gateway.batches,
-                above: gateway.own,
-                entrants: entrants.collect(),
-            };
-            gateway.in_flight = Some((batch, newcomers));
-        }
-        let Some((batch, _)) = &gateway.in_flight else {
-            return;
-        };
-        match self.door.enter(batch) {
-            Ok(_) if self.dice.chance(self.scenario.lost_replies) => {
-                self.after(250, Event::Send(index));
-            }
-            Ok(entered) => self.deliver(index, &entered),
-            Err(NoReply::Away) => self.number_alone(index),
-            Err(NoReply::Recovering | NoReply::Absent) => self.after(300, Event::Send(index)),
-        }
-    }
-
-    fn deliver(&mut self, index: usize, entered: &[Entered]) {
-        let Some((_, newcomers)) = self.gateways[index].in_flight.take() else {
-            return;
-        };
-        for (newcomer, entered) in newcomers.iter().zip(entered) {
-            match entered {
-                Entered::Session { key, expires, .. } => {
-                    self.inside(newcomer.visitor, index, *key, *expires);
-                }
-                Entered::Ticket { number } => {
-                    self.door.model.delivered(*number);
-                    self.ticket(newcomer.visitor, index, *number);
-                }
-                Entered::Closed => {}
-            }
-        }
-        self.after(1, Event::Send(index));
-    }
-
-    /// The store is away: the gateway numbers by itself. What is in flight
-    /// may have arrived; its visitors get another number, and keep that one.
-    fn number_alone(&mut self, index: usize) {
-        let everybody = !self.door.reaches("");
-        let Some((_, newcomers)) = self.gateways[index].in_flight.take() else {
-            return;
-        };
-        let mut left = newcomers.into_iter();
-        while let Some(newcomer) = left.next() {
-            let Some(number) = self.gateways[index].number(self.now) else {
-                self.gateways[index].outbox.push(newcomer);
-                self.gateways[index].outbox.extend(left);
-                return self.after(500, Event::Send(index));
-            };
-            self.door.model.issued(number, Some(index), everybody);
-            self.figures.numbered_alone += 1;
-            self.ticket(newcomer.visitor, index, number);
-        }
-        self.after(1, Event::Send(index));
-    }
-
-    fn ticket(&mut self, index: usize, gateway: usize, number: Number) {
-        self.gateways[gateway].remember_heard(number);
-        let visitor = &mut self.visitors[index];
-        visitor.stage = Stage::Waiting;
-        visitor.number = Some(number);
-        visitor.generation = self.gateways[gateway].generation().unwrap_or_default();
-        visitor.position = u64::MAX;
-        visitor.polls = 0;
-        if visitor.temper == Temper::Vanishes {
-            self.figures.abandoned += 1;
-            return self.done(index);
-        }
-        let first = self.dice.jitter(3_000, 0.15);
-        self.after(first, Event::Poll(index));
-    }
-
-    fn inside(&mut self, index: usize, gateway: usize, key: SessionKey, expires: Timestamp) {
-        self.gateways[gateway].memory.sessions.insert(key, expires);
-        self.door.model.acknowledged(key, expires);
-        let stay = self.dice.exponential(self.scenario.stay_ms);
-        let visitor = &mut self.visitors[index];
-        visitor.stage = Stage::Inside;
-        visitor.session = key;
-        visitor.until = expires;
-        visitor.begun = self.door.model.time;
-        visitor.leaves_at = self.now + 1_000 + stay;
-        let prompt = visitor.number.filter(|_| !visitor.slept);
-        self.figures.admitted(prompt, self.now, visitor.estimate);
-        if self.dice.chance(0.03) {
-            self.figures.unproven += 1;
-            return self.done(index);
-        }
-        let first = self.dice.between(500, 5_000);
-        self.after(first, Event::Visit(index));
     }
 
     fn pass(&mut self, index: usize) {
@@ -403,88 +342,25 @@ impl World {
         let behind = model.uncalled.range(seen.meta.called..seen.meta.issued);
         let pick = self.dice.between(0, waiting.clamp(1, 2_000)) as usize;
         let picked = behind.copied().nth(pick);
-        if let Some(number) = picked {
-            let place = Census::of(seen).place(number);
+        if let Some(number) = picked
+            && let Some(census) = &self.gateways[index].census
+        {
+            let place = census.place(number);
             if !place.about && self.scenario.positions_known {
                 model.position(number, place.position);
             }
         }
     }
 
-    fn fault(&mut self, index: usize) {
-        let fault = self.scenario.faults[index].1;
-        self.door.model.note(|| format!("{fault:?}"));
-        match fault {
-            Fault::Crash { gateway, down_ms } => {
-                let gateway = gateway % self.gateways.len();
-                if self.gateways[gateway].up {
-                    self.crash(gateway, down_ms);
-                }
-            }
-            Fault::Lose { away_ms } => {
-                self.door.lose();
-                self.door.away_until = self.door.away_until.max(self.now + away_ms);
-            }
-            Fault::Silence { ms } => self.door.away_until = self.now + ms,
-            Fault::Cut { gateway, ms } => {
-                let gateway = gateway % self.gateways.len();
-                let name = self.gateways[gateway].name.clone();
-                self.door.cut_off.insert(name, self.now + ms);
-                self.door.model.forgot(gateway);
-            }
-            Fault::Clock { step_ms } => {
-                self.door.skew += step_ms;
-                self.door.at(self.now);
-            }
-            Fault::Limit { limit } => self.change_limit(index, limit),
-            Fault::Reset => {
-                if self.door.reset("operator").is_err() {
-                    self.after(700, Event::Fault(index));
-                }
-            }
+    /// Everybody gets in within hours (promise 3).
+    fn starves_nobody(&self) {
+        if self.now <= BEGIN + LONGEST_MS {
+            return;
         }
-    }
-
-    fn change_limit(&mut self, index: usize, limit: u64) {
-        let version = self
-            .gateways
-            .iter()
-            .find_map(|gateway| Some(gateway.seen.as_ref()?.meta.cfgver));
-        let rules = Rules {
-            limit: Some(limit),
-            ..self.rules.clone()
-        };
-        let answer = version.map(|seen| self.door.configure("operator", seen, &rules));
-        match answer {
-            Some(Ok(_)) if self.door.model.rules == rules => self.rules = rules,
-            _ => self.after(700, Event::Fault(index)),
-        }
-    }
-
-    fn crash(&mut self, index: usize, down_ms: u64) {
-        let gateway = &mut self.gateways[index];
-        let mut stranded: Vec<usize> = gateway.outbox.iter().map(|n| n.visitor).collect();
-        if let Some((_, newcomers)) = &gateway.in_flight {
-            stranded.extend(newcomers.iter().map(|n| n.visitor));
-        }
-        gateway.crash();
-        self.door.model.forgot(index);
-        for visitor in stranded {
-            let next = self.dice.between(1_000, 4_000);
-            self.after(next, Event::Arrive(visitor));
-        }
-        self.after(down_ms.max(2_000), Event::Restart(index));
-    }
-
-    /// Somebody never got in (promise 3).
-    fn starved(&self) -> ! {
-        let who: Vec<_> = self
-            .visitors
-            .iter()
-            .filter(|v| v.stage != Stage::Done)
-            .take(5)
-            .collect();
-        let text = format!("{} never got in, of them {who:#?}", self.left);
-        self.door.model.violated("3", &text);
+        self.door.model.demand(Promise::Place, false, || {
+            let out = self.visitors.iter().filter(|v| v.stage != Stage::Done);
+            let who: Vec<_> = out.take(3).collect();
+            format!("{} never got in, of them {who:#?}", self.left)
+        });
     }
 }

@@ -3,14 +3,24 @@
 
 use std::time::Duration;
 
-use sumun::room::census::Census;
 use sumun::room::estimate::{poll_after, wait};
 use sumun::room::snapshot::UNPROVEN_MS;
 use sumun::room::ticket::{Number, SessionKey};
 use sumun::room::time::Timestamp;
 use sumun::store::{Claim, Claimed, Touch};
 
-use super::{Event, Temper, World};
+use super::{Event, Temper, Visitor, World};
+use crate::faults::Fault;
+use crate::model::Promise;
+
+impl Visitor {
+    /// When one who has left tries to come in again by the same ticket, if he
+    /// does.
+    fn reuse(&mut self) -> Option<u64> {
+        let tries = self.number.is_some() && self.dice.chance(0.15);
+        tries.then(|| self.dice.between(100, 30_000))
+    }
+}
 
 impl World {
     /// A visitor inside asks for something, leaves, or is never seen again.
@@ -21,7 +31,7 @@ impl World {
         let name = self.gateways[gateway].name.clone();
         let visitor = self.visitors[index].clone();
         if self.now >= visitor.leaves_at {
-            if self.dice.chance(0.25) {
+            if self.visitors[index].dice.chance(0.25) {
                 return self.done(index);
             }
             return match self.door.end(&name, visitor.session) {
@@ -29,7 +39,11 @@ impl World {
                     let memory = &mut self.gateways[gateway].memory;
                     memory.sessions.remove(&visitor.session);
                     memory.ended.insert(visitor.session, self.door.model.time);
+                    self.door.model.end_told(visitor.session);
                     self.done(index);
+                    if let Some(after) = self.visitors[index].reuse() {
+                        self.after(after, Event::Again(index));
+                    }
                 }
                 Err(_) => self.after(1_000, Event::Visit(index)),
             };
@@ -42,13 +56,14 @@ impl World {
         };
         match self.door.touch(&name, touch) {
             Err(_) => return self.after(1_000, Event::Visit(index)),
-            Ok(_) if self.dice.chance(self.scenario.lost_replies) => {}
             Ok(Some(expires)) => {
                 self.gateways[gateway]
                     .memory
                     .sessions
                     .insert(visitor.session, expires);
-                self.door.model.acknowledged(visitor.session, expires);
+                self.door
+                    .model
+                    .acknowledged(visitor.session, expires, gateway);
                 self.visitors[index].until = expires;
             }
             Ok(None) => {
@@ -57,7 +72,10 @@ impl World {
             }
         }
         let quarter = self.rules.session_idle_ms / 4;
-        let next = self.dice.jitter(quarter, 0.3).min(UNPROVEN_MS);
+        let next = self.visitors[index]
+            .dice
+            .jitter(quarter, 0.3)
+            .min(UNPROVEN_MS);
         let left = visitor.leaves_at.saturating_sub(self.now).max(1);
         self.after(next.min(left), Event::Visit(index));
     }
@@ -93,7 +111,7 @@ impl World {
     /// this gateway alone that does not reach it.
     fn polled(&mut self, number: Number, gateway: usize) {
         let name = &self.gateways[gateway].name;
-        let cut_off = !self.door.reaches(name) && self.door.reaches("");
+        let cut_off = self.door.is_cut_off(name);
         self.door.model.polled(number, gateway, !cut_off);
     }
 
@@ -106,7 +124,7 @@ impl World {
         visitor.voided |= voided;
         visitor.arrived = self.now;
         visitor.estimate = None;
-        let next = self.dice.between(100, 1_000);
+        let next = self.visitors[index].dice.between(100, 1_000);
         self.after(next, Event::Arrive(index));
     }
 
@@ -118,8 +136,8 @@ impl World {
         let visitor = &mut self.visitors[index];
         visitor.polls += 1;
         let mut estimate = None;
-        if let Some(seen) = &gateway.seen {
-            let place = Census::of(seen).place(number);
+        if let (Some(seen), Some(census)) = (&gateway.seen, &gateway.census) {
+            let place = census.place(number);
             self.figures
                 .position(visitor.position, place.position, place.about);
             visitor.position = visitor.position.min(place.position);
@@ -146,7 +164,7 @@ impl World {
         let window = Duration::from_millis(self.rules.window_ms);
         let next = poll_after(estimate, visitor.position, 2, visitor.polls == 0, window).as_millis()
             as u64;
-        let next = self.dice.jitter(next, 0.15);
+        let next = self.visitors[index].dice.jitter(next, 0.15);
         self.after(next, Event::Poll(index));
     }
 
@@ -161,9 +179,6 @@ impl World {
         self.polled(number, gateway);
         let name = self.gateways[gateway].name.clone();
         match self.door.claim(&name, &claim) {
-            Ok(_) if self.dice.chance(self.scenario.lost_replies) => {
-                self.after(1_000, Event::Poll(index));
-            }
             Ok(Claimed::Admitted { expires, .. }) => {
                 self.gateways[gateway].spent(number);
                 self.inside(index, gateway, session, expires);
@@ -171,25 +186,53 @@ impl World {
             Ok(Claimed::TooLate) => {
                 let void = visitor.generation != self.door.model.generation;
                 let slept = void || matches!(visitor.temper, Temper::Sleeps(_));
-                self.door
-                    .model
-                    .demand("3", slept, || format!("{number} is too late, awake"));
+                self.door.model.demand(Promise::Place, slept, || {
+                    format!("{number} is too late, awake")
+                });
                 self.again(index, true);
             }
             Ok(Claimed::Spent) => {
-                let text = format!("{number} is spent, and its visitor never got in");
-                self.door.model.violated("3", &text);
+                self.door.model.demand(Promise::Place, false, || {
+                    format!("{number} is spent, and its visitor never got in")
+                });
             }
             Ok(Claimed::Held | Claimed::NotYet) => {
                 self.gateways[gateway].hear(number);
-                let next = self.dice.jitter(1_000, 0.15);
+                let next = self.visitors[index].dice.jitter(1_000, 0.15);
                 self.after(next, Event::Poll(index));
             }
             Err(_) => {
                 self.gateways[gateway].hear(number);
-                let next = self.dice.jitter(1_500, 0.15);
+                let next = self.visitors[index].dice.jitter(1_500, 0.15);
                 self.after(next, Event::Poll(index));
             }
         }
+    }
+
+    /// A ticket that was used and whose session has ended is worth nothing
+    /// (promise 8): to a store that has not forgotten, or is told by gateways
+    /// all of which remember.
+    pub(super) fn use_again(&mut self, index: usize) {
+        let visitor = self.visitors[index].clone();
+        let mut faults = self.scenario.faults.iter().map(|planned| planned.fault);
+        let absent = faults.any(|f| matches!(f, Fault::Crash { .. } | Fault::Cut { .. }));
+        if absent && self.losses != visitor.losses {
+            return;
+        }
+        let (Some(gateway), Some(number)) = (self.pick(index), visitor.number) else {
+            return;
+        };
+        let claim = Claim {
+            number,
+            session: visitor.session,
+            id: None,
+        };
+        self.figures.reused += 1;
+        let name = self.gateways[gateway].name.clone();
+        let claimed = self.door.claim(&name, &claim);
+        let refused = !matches!(claimed, Ok(Claimed::Admitted { .. }));
+        self.door.model.demand(Promise::Token, refused, || {
+            format!("{number} was used, and let in again")
+        });
     }
 }

@@ -22,6 +22,7 @@ on_each_store! {
     a_ticket_called_more_than_ten_minutes_ago_is_too_late
     a_newcomer_does_not_overtake_a_called_visitor
     a_repeated_batch_gets_the_same_reply
+    a_batch_that_comes_again_after_a_later_one_changes_no_session
     a_session_that_was_not_heard_from_ends_and_its_slot_is_sold_once
     a_touched_session_stays_and_an_old_one_is_not_extended_while_others_wait
     a_fresh_ticket_dies_within_twenty_to_forty_seconds_unless_heard_from
@@ -189,6 +190,31 @@ async fn a_repeated_batch_gets_the_same_reply(mut world: World) {
     };
     let other = world.store.enter(&world.event, &other).await.unwrap();
     assert_ne!(first, other, "another gateway counts its own batches");
+}
+
+async fn a_batch_that_comes_again_after_a_later_one_changes_no_session(mut world: World) {
+    world.open(&rules(3)).await;
+    let batch = |batch: u64, of: [u64; 2]| Batch {
+        gateway: "g2".to_owned(),
+        batch,
+        above: None,
+        entrants: of
+            .map(|of| Entrant {
+                session: session(of),
+                id: None,
+            })
+            .to_vec(),
+    };
+    let first = batch(1, [1, 2]);
+    world.store.enter(&world.event, &first).await.unwrap();
+    let later = batch(2, [3, 4]);
+    world.store.enter(&world.event, &later).await.unwrap();
+    world.touch(1, START + 30_000).await;
+    world.end(2).await;
+    world.store.enter(&world.event, &first).await.unwrap();
+    assert_eq!(world.snapshot().await.sessions, 2, "who has left stays out");
+    world.live(60_000).await;
+    assert_eq!(world.snapshot().await.sessions, 1, "who was heard stays in");
 }
 
 async fn a_session_that_was_not_heard_from_ends_and_its_slot_is_sold_once(mut world: World) {

@@ -4,7 +4,7 @@ use sumun::room::snapshot::Cause;
 use sumun::room::time::Timestamp;
 use sumun::store::{Ask, Claimed, Reply, Restored, Shadow};
 
-use super::{on_each_store, one_slot};
+use super::{on_each_store, one_slot, steps};
 use crate::world::{START, World, bits, is_inside, rules, session};
 
 on_each_store! {
@@ -21,6 +21,8 @@ on_each_store! {
     a_stale_store_is_told_by_a_gateway_that_saw_more_steps
     a_clock_that_steps_back_an_hour_stops_the_time_and_nothing_else
     a_clock_that_steps_forward_an_hour_expires_nothing
+    a_clock_set_back_costs_nobody_the_place
+    a_number_forgotten_with_the_clock_set_back_is_not_issued_again
 }
 
 async fn a_silence_begins_a_recovery_in_which_nobody_is_admitted_and_nothing_expires(
@@ -298,4 +300,25 @@ async fn a_clock_that_steps_forward_an_hour_expires_nothing(mut world: World) {
     assert_eq!(snapshot.meta.time, Timestamp(START + 2_000));
     assert_eq!(snapshot.sessions, 1);
     assert_eq!(world.living().await, living);
+}
+
+async fn a_clock_set_back_costs_nobody_the_place(mut world: World) {
+    let numbers = one_slot(&mut world, &[2]).await;
+    world.pass(-3_600_000).await;
+    // Two windows later only those live who were heard from.
+    for _ in 0..25 {
+        steps(&mut world, 10).await;
+        world.beat(&numbers).await;
+    }
+    assert_eq!(world.living().await, numbers);
+}
+
+async fn a_number_forgotten_with_the_clock_set_back_is_not_issued_again(mut world: World) {
+    let numbers = one_slot(&mut world, &[2, 3]).await;
+    world.pass(-3_600_000).await;
+    // A process that knows of these only may have lost the next ones.
+    world.rerun().await;
+    assert_eq!(world.look().await, Reply::Recovering);
+    let next = world.tickets(&[4]).await;
+    assert!(next[0].unix_second() > numbers[1].unix_second());
 }

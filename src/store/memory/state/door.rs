@@ -39,7 +39,17 @@ impl EventState {
         if gate == Gate::Closed {
             return Entered::Closed;
         }
-        if self.may_walk_in(gate) {
+        // A batch may arrive once more after later ones, and nobody waits for
+        // its reply: who is inside keeps his time, who has left stays out.
+        let inside = self.active.get(&entrant.session).copied();
+        if let Some(expires) = inside {
+            return Entered::Session {
+                key: entrant.session,
+                begun: self.meta.time,
+                expires,
+            };
+        }
+        if self.may_walk_in(gate) && !self.ended.contains_key(&entrant.session) {
             self.meta.pay(1);
             let expires = Timestamp(self.meta.time.0 + UNPROVEN_MS);
             self.insert(entrant.session, expires);

@@ -15,9 +15,11 @@ impl EventState {
 
     /// Numbering goes on above what a gateway numbered by itself, or a store
     /// that has forgotten it: in the second after, for others of that second
-    /// may still be unheard. False for an absurd number.
+    /// may still be unheard. False for an absurd number: one far beyond the
+    /// clock and beyond what was issued, for the clock may have been set back.
     pub(super) fn rise(&mut self, highest: Number, raw: u64) -> bool {
-        if !highest.is_plausible(raw / 1000) {
+        let near = Number::restart(self.meta.issued.unix_second());
+        if highest >= near && !highest.is_plausible(raw / 1000) {
             return false;
         }
         if highest >= self.meta.issued {

@@ -48,7 +48,12 @@ impl EventState {
             deadline: Timestamp(now + wait + RECOVERY_GRACE_MS),
             remembered: cause == Cause::Silence,
         });
-        meta.issued = meta.issued.max(Number::restart(raw / 1000));
+        // Where something was forgotten, numbers above these may have been
+        // issued, and the clock may have been set back since.
+        let forgot = cause != Cause::Silence;
+        let known = if forgot { meta.issued.unix_second() } else { 0 };
+        let second = known.max(raw / 1000);
+        meta.issued = meta.issued.max(Number::restart(second));
     }
 
     /// Over when every gateway that was last seen has pushed, or at the deadline.

@@ -42,7 +42,11 @@ local function enter(entrant)
   local place = known(entrant.id)
   if place then return place end
   if gate == 'closed' then return 'c' end
-  if may_walk_in() then
+  -- A batch may arrive once more after later ones, and nobody waits for its reply:
+  -- who is inside keeps his time, who has left stays out.
+  local till = expiry(entrant.session)
+  if till then return 's ' .. entrant.session .. ' ' .. int(m.time) .. ' ' .. int(till) end
+  if may_walk_in() and not has_ended(entrant.session) then
     pay(1)
     insert(entrant.session, m.time + UNPROVEN)
     m.begun = m.begun + 1

@@ -93,9 +93,12 @@ local function lives(number)
 end
 
 -- Numbering goes on above what a gateway numbered by itself, in the second
--- after: others of that second may still be unheard. False for an absurd number.
+-- after: others of that second may still be unheard. False for an absurd number:
+-- one far beyond the clock and beyond what was issued, for the clock may have been
+-- set back.
 local function rise(highest)
-  if highest >= first_of_second(unix_second() + 60) then return false end
+  local near = restart(EPOCH + math.floor(m.issued / 1048576))
+  if highest >= near and highest >= first_of_second(unix_second() + 60) then return false end
   if highest >= m.issued then m.issued = next_second(highest) end
   return true
 end

@@ -245,7 +245,10 @@ local function begin_recovery(cause)
   m.recovery_until = m.time + RECOVERY_MIN
   m.recovery_deadline = m.time + wait + RECOVERY_GRACE
   m.remembered = cause == 'silence' and 1 or 0
-  m.issued = math.max(m.issued, restart(unix_second()))
+  -- Where something was forgotten, numbers above these may have been issued, and
+  -- the clock may have been set back since.
+  local known = cause == 'silence' and 0 or EPOCH + math.floor(m.issued / 1048576)
+  m.issued = math.max(m.issued, restart(math.max(known, unix_second())))
 end
 
 local function end_recovery()

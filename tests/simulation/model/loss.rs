@@ -1,0 +1,212 @@
+//! What the store forgets, and what may therefore be demanded of it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sumun::room::snapshot::Rules;
+use sumun::room::ticket::{Generation, Number, SessionKey};
+use sumun::room::time::Timestamp;
+
+use super::{Memory, Model, Place, Session};
+
+/// What a gateway heard so lately may not be on its disk yet.
+const UNSAVED_MS: u64 = 2_000;
+
+/// What the store knew at a moment that it will fall back to.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    time: Timestamp,
+    rules: Rules,
+    generation: Generation,
+    called: Number,
+    stored: HashMap<SessionKey, Timestamp>,
+    line: BTreeMap<Number, Place>,
+}
+
+/// A session may come back, until then.
+fn doubt(undone: &mut HashMap<SessionKey, Timestamp>, key: SessionKey, until: Timestamp) {
+    let known = undone.entry(key).or_default();
+    *known = until.max(*known);
+}
+
+impl Session {
+    /// Its latest expiry that anybody may know.
+    fn until(&self) -> Timestamp {
+        self.acknowledged.max(self.stored)
+    }
+
+    /// Nobody knows of it but its visitor.
+    fn forget(&mut self) {
+        self.acknowledged = Timestamp(0);
+        self.memory = Memory::Gone;
+    }
+}
+
+impl Model {
+    /// The store forgot everything.
+    pub(crate) fn store_lost(&mut self) {
+        self.lost = true;
+        self.pushed.clear();
+        self.offers.clear();
+        self.called = Number(0);
+        self.recovering = None;
+        self.highest = Number(0);
+        self.doubt_torn_endings();
+        self.only_delivered();
+        self.store_knows(&HashMap::new());
+    }
+
+    /// The store as it is now, to be fallen back to.
+    pub(crate) fn keep(&self) -> Kept {
+        let stored = self.sessions.iter();
+        let living = stored.filter(|(_, s)| !s.ended && s.stored > self.time);
+        Kept {
+            time: self.time,
+            rules: self.rules.clone(),
+            generation: self.generation,
+            called: self.called,
+            stored: living.map(|(key, s)| (*key, s.stored)).collect(),
+            line: self.line.clone(),
+        }
+    }
+
+    /// The store forgot what happened since `kept`: its time, its rules, its
+    /// generation and its watermark go back, until a gateway tells it better.
+    pub(crate) fn store_fell_back(&mut self, kept: Kept) {
+        self.lost = true;
+        self.pushed.clear();
+        self.time = kept.time;
+        self.rules = kept.rules;
+        self.called = kept.called;
+        self.offers.clear();
+        self.recovering = Some(kept.time);
+        self.highest = Number(0);
+        if self.generation != kept.generation {
+            // A reset is undone: the places are there again.
+            self.generation = kept.generation;
+            for (number, place) in kept.line {
+                self.line.entry(number).or_insert(place);
+            }
+        }
+        self.only_delivered();
+        let ended = kept
+            .stored
+            .iter()
+            .filter(|(key, _)| self.sessions[*key].ended);
+        let ended: Vec<_> = ended.map(|(key, until)| (*key, *until)).collect();
+        for (key, until) in ended {
+            doubt(&mut self.undone, key, until);
+        }
+        self.doubt_torn_endings();
+        self.store_knows(&kept.stored);
+    }
+
+    /// Endings that no gateway may remember: the reply was lost, or the
+    /// process that heard it died within its last second. What others bring
+    /// back then keeps a slot until it expires.
+    fn doubt_torn_endings(&mut self) {
+        for (key, session) in &self.sessions {
+            if session.ended && (self.torn || !session.end_told) {
+                doubt(&mut self.undone, *key, session.until());
+            }
+        }
+    }
+
+    /// A number that reached nobody is not missed.
+    fn only_delivered(&mut self) {
+        self.line.retain(|_, place| place.delivered);
+        self.uncalled
+            .retain(|number| self.line.contains_key(number));
+    }
+
+    /// Sessions live by what their visitors were told, and by what the store
+    /// still knows.
+    fn store_knows(&mut self, stored: &HashMap<SessionKey, Timestamp>) {
+        self.alive.clear();
+        for (key, session) in &mut self.sessions {
+            session.stored = stored.get(key).copied().unwrap_or_default();
+            if session.memory == Memory::Unsaved {
+                // If its disk had it after all, that brings it back.
+                doubt(&mut self.undone, *key, session.until());
+                session.forget();
+            }
+            let until = session.until();
+            if !session.ended && until > self.time {
+                self.alive.insert((until, *key));
+            }
+        }
+    }
+
+    /// A gateway told the store all that it remembers.
+    pub(crate) fn pushed(&mut self, gateway: &str) {
+        let index = gateway.rsplit('-').next().and_then(|n| n.parse().ok());
+        self.pushed.extend(index.filter(|_: &usize| self.lost));
+    }
+
+    /// A recovery is over. It does not wait for a gateway that was cut off for
+    /// long: what only that one was told is not known, or an older part of it.
+    pub(super) fn recovered(&mut self) {
+        self.recovering = None;
+        if !std::mem::take(&mut self.lost) {
+            return;
+        }
+        let pushed = std::mem::take(&mut self.pushed);
+        let absent = |s: &Session| s.told.is_some_and(|(by, _)| !pushed.contains(&by));
+        let unknown = self.sessions.iter().filter(|(_, s)| absent(s));
+        let unknown: Vec<SessionKey> = unknown.map(|(key, _)| *key).collect();
+        for key in unknown {
+            let until = self.session(key).until();
+            doubt(&mut self.undone, key, until);
+            self.set_expiry(key, Session::forget);
+        }
+    }
+
+    /// A gateway told the store of a generation that it had forgotten.
+    pub(crate) fn told_generation(&mut self, generation: Generation) {
+        if generation > self.generation {
+            self.generation = generation;
+            self.line.retain(|_, place| place.generation >= generation);
+            self.only_delivered();
+        }
+    }
+
+    /// The operator began a new generation: every place is void.
+    pub(crate) fn reset(&mut self, generation: Generation) {
+        self.generation = generation;
+        self.line.clear();
+        self.uncalled.clear();
+        self.offers.clear();
+    }
+
+    /// A gateway died, with what it had not written to its disk: its last
+    /// second, or all of it when the disk is gone too.
+    pub(crate) fn died(&mut self, gateway: usize, disk: bool) {
+        self.torn = true;
+        let now = self.time.0;
+        for session in self.sessions.values_mut() {
+            let told = session.told.filter(|(by, _)| *by == gateway);
+            if told.is_some_and(|(_, at)| !disk || at.0 + UNSAVED_MS > now) {
+                session.memory = Memory::Unsaved;
+            }
+        }
+        self.forgot(gateway);
+    }
+
+    /// A gateway died, or was cut off, with signs of life not yet passed on.
+    pub(crate) fn forgot(&mut self, gateway: usize) {
+        for place in self.line.values_mut() {
+            if place.polled.1 == Some(gateway) {
+                place.sure = false;
+            }
+        }
+    }
+
+    /// A gateway heard that a session has ended.
+    pub(crate) fn end_told(&mut self, key: SessionKey) {
+        self.sessions.entry(key).or_default().end_told = true;
+    }
+
+    /// What is known of a session.
+    pub(crate) fn session(&self, key: SessionKey) -> Session {
+        self.sessions.get(&key).cloned().unwrap_or_default()
+    }
+}
