@@ -11,6 +11,7 @@
     reason = "a test fails by panicking and says why"
 )]
 
+mod clocks;
 mod crowd;
 mod failover;
 mod ill;

@@ -17,7 +17,7 @@ impl EventState {
     /// that has forgotten it: in the second after, for others of that second
     /// may still be unheard. False for an absurd number.
     pub(super) fn rise(&mut self, highest: Number, raw: u64) -> bool {
-        if !highest.is_plausible(raw / 1000) {
+        if !highest.is_plausible(self.meta.time.second_by(raw)) {
             return false;
         }
         if highest >= self.meta.issued {

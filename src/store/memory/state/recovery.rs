@@ -48,7 +48,7 @@ impl EventState {
             deadline: Timestamp(now + wait + RECOVERY_GRACE_MS),
             remembered: cause == Cause::Silence,
         });
-        meta.issued = meta.issued.max(Number::restart(raw / 1000));
+        meta.issued = meta.issued.max(Number::restart(meta.time.second_by(raw)));
     }
 
     /// Over when every gateway that was last seen has pushed, or at the deadline.

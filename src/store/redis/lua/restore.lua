@@ -36,6 +36,7 @@ local function create()
   -- Who remembers the running time carries it on: passes must not die of an
   -- outage that ends in an empty store.
   local time = born == '' and raw or s.time
+  m.time = time
   local number = math.max(restart(unix_second()), s.issued)
   m = { schema = SCHEMA, born = newborn, born_at = time, generation = s.generation,
     issued = number, called = born == '' and number or math.min(s.called, number), seq = 0, run = run, raw = raw,
