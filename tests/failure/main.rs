@@ -19,6 +19,7 @@ mod local;
 mod loss;
 mod memory;
 mod moving;
+mod no_memory;
 mod old_memory;
 mod open;
 mod partition;

@@ -199,12 +199,17 @@ async fn a_token_older_than_the_store_begins_a_recovery_once(mut world: World) {
         ..Shadow::default()
     };
     assert_eq!(world.restore(&token).await.began, Some(Cause::Token));
-    assert_eq!(
-        world.snapshot().await.meta.ghosts,
-        4,
-        "as many as may have been inside"
-    );
-    world.live(101_000).await;
+    // A gateway that has looked at this state knows no more for it.
+    let looked = Shadow {
+        born: Some(world.snapshot().await.meta.born),
+        ..token.clone()
+    };
+    world.restore(&looked).await;
+    world.live(4_000).await;
+    let meta = world.snapshot().await.meta;
+    assert_eq!(meta.ghosts, 4, "as many as may have been inside");
+    assert!(meta.recovery.is_some(), "somebody may still remember");
+    world.live(97_000).await;
     assert!(world.snapshot().await.meta.recovery.is_none());
     assert_eq!(world.restore(&token).await.began, None);
 }
