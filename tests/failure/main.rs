@@ -13,6 +13,7 @@
 
 mod clocks;
 mod crowd;
+mod damaged;
 mod failover;
 mod ill;
 mod local;
