@@ -11,11 +11,13 @@
     reason = "a test fails by panicking and says why"
 )]
 
+mod burst;
 mod clocks;
 mod crowd;
 mod damaged;
 mod failover;
 mod ill;
+mod joins;
 mod local;
 mod loss;
 mod memory;
