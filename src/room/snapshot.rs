@@ -369,7 +369,8 @@ pub struct Report {
 pub struct Snapshot {
     /// The state.
     pub meta: Meta,
-    /// The server's wall clock, Unix seconds: for numbers and success tokens.
+    /// The server's wall clock, Unix seconds, not behind the running time: for
+    /// numbers and success tokens.
     pub unix_seconds: u64,
     /// Sessions inside.
     pub sessions: u64,

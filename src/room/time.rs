@@ -41,6 +41,15 @@ impl Timestamp {
     pub fn seconds(self) -> u64 {
         self.0 / 1000
     }
+
+    /// The second that numbers carry at this moment, when the server's clock
+    /// says `raw` (milliseconds). Where that was set back (it is another
+    /// server's, after a failover), numbering goes on from the running time:
+    /// no number is issued twice, and none is absurd that was issued before.
+    #[must_use]
+    pub fn second_by(self, raw: u64) -> u64 {
+        self.0.max(raw) / 1000
+    }
 }
 
 /// Whole milliseconds of a duration; saturates at `u64::MAX`.

@@ -21,18 +21,12 @@ async fn order(control: &mut MultiplexedConnection, command: &str) -> redis::Val
     order.query_async(control).await.unwrap()
 }
 
-async fn all(town: &Town, metric: &str, value: f64) {
-    for gateway in &town.gateways {
-        gateway.wait_for(metric, value).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_answers_late_by_fifty_milliseconds() {
     let _machine = shared_machine().await;
     let mut town = Town::shared(&[]).await;
     let weather = Weather::Slow(Duration::from_millis(50));
-    town.chaos.as_ref().unwrap().set(weather);
+    town.weather(weather);
     town.fill().await;
     town.queue("late", 6).await;
     for gateway in &town.gateways {
@@ -49,11 +43,11 @@ async fn redis_answers_late_by_five_seconds() {
     town.fill().await;
     town.queue("before", 6).await;
     let weather = Weather::Slow(Duration::from_secs(5));
-    town.chaos.as_ref().unwrap().set(weather);
-    all(&town, "sumun_store_up", 0.0).await;
+    town.weather(weather);
+    town.wait_for("sumun_store_up", 0.0).await;
     town.queue("meanwhile", 4).await;
-    town.chaos.as_ref().unwrap().set(Weather::Fair);
-    all(&town, "sumun_store_up", 1.0).await;
+    town.weather(Weather::Fair);
+    town.wait_for("sumun_store_up", 1.0).await;
     town.queue("after", 4).await;
     town.everybody_gets_in().await;
 }
@@ -68,11 +62,11 @@ async fn redis_is_read_only_for_a_while() {
     let mut control = town.redis.as_ref().unwrap().control().await;
     // Of a primary that is not there: it keeps its data and takes no writes.
     order(&mut control, "REPLICAOF 127.0.0.1 1").await;
-    all(&town, "sumun_store_up", 0.0).await;
+    town.wait_for("sumun_store_up", 0.0).await;
     town.queue("meanwhile", 4).await;
     let mut control = town.redis.as_ref().unwrap().control().await;
     order(&mut control, "REPLICAOF NO ONE").await;
-    all(&town, "sumun_store_up", 1.0).await;
+    town.wait_for("sumun_store_up", 1.0).await;
     town.queue("after", 4).await;
     town.everybody_gets_in().await;
 }
@@ -121,10 +115,7 @@ async fn redis_starts_again_with_what_it_knew_a_while_ago() {
     town.fill().await;
     town.queue("after the snapshot", 6).await;
     town.redis.as_mut().unwrap().restart();
-    for gateway in &town.gateways {
-        gateway.wait_for_recovery().await;
-        gateway.wait_for("sumun_store_up", 1.0).await;
-    }
+    town.is_well_again().await;
     town.queue("after", 4).await;
     town.everybody_gets_in().await;
 }
@@ -150,13 +141,13 @@ async fn redis_is_loading_for_seconds_before_it_answers() {
     let _: redis::Value = filler.query_async(&mut control).await.unwrap();
     order(&mut control, "SAVE").await;
     town.redis.as_mut().unwrap().restart_loading();
-    all(&town, "sumun_store_up", 0.0).await;
+    town.wait_for("sumun_store_up", 0.0).await;
     until("the server is loading", SOON, async || {
         town.redis.as_ref().unwrap().is_loading().await
     })
     .await;
     town.queue("meanwhile", 4).await;
-    all(&town, "sumun_store_up", 1.0).await;
+    town.wait_for("sumun_store_up", 1.0).await;
     town.queue("after", 4).await;
     town.everybody_gets_in().await;
 }

@@ -11,13 +11,18 @@
     reason = "a test fails by panicking and says why"
 )]
 
+mod burst;
+mod clocks;
 mod crowd;
+mod damaged;
 mod failover;
 mod ill;
+mod joins;
 mod local;
 mod loss;
 mod memory;
 mod moving;
+mod no_memory;
 mod old_memory;
 mod open;
 mod partition;

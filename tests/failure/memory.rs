@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::{Gateway, Setup, now};
 use crate::support::origin::Origin;
+use crate::support::people::{PATIENCE, comes_in, each_in_turn, still_waits, waits};
 use crate::support::redis::Redis;
 use crate::support::site::{Site, overtaken};
 use crate::support::town::Town;
@@ -18,32 +19,6 @@ use crate::support::{shared_machine, until};
 
 /// Nothing that is waited for takes longer.
 const SOON: Duration = Duration::from_secs(30);
-
-/// Nobody waits longer in line.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-async fn comes_in(name: &str, site: &Site) -> Visitor {
-    let mut visitor = Visitor::new(name);
-    let seen = visitor.come(site).await.unwrap();
-    assert!(matches!(seen, Seen::Inside), "{name}: {seen:?}");
-    visitor
-}
-
-async fn waits(name: &str, site: &Site) -> Visitor {
-    let mut visitor = Visitor::new(name);
-    let seen = visitor.come(site).await.unwrap();
-    assert!(matches!(seen, Seen::Waits { .. }), "{name}: {seen:?}");
-    visitor
-}
-
-/// Everybody in line gets in, one after the other, and goes.
-async fn each_in_turn(line: Vec<Visitor>, site: &Site) {
-    for mut visitor in line {
-        visitor.wait(site, PATIENCE).await.unwrap();
-        visitor.browse(site).await.unwrap();
-        visitor.complete(site).await.unwrap();
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_and_all_gateways_are_killed_at_once_and_the_disks_bring_the_line_back() {
@@ -137,8 +112,7 @@ async fn after_a_total_loss_the_door_is_never_open_to_a_newcomer_who_is_the_firs
     }
     // All in line ask again; nobody moves while two are inside.
     for visitor in &mut line {
-        let seen = visitor.poll(&site).await.unwrap();
-        assert!(matches!(seen, Seen::Waits { .. }), "{seen:?}");
+        still_waits(visitor, &site).await;
     }
     for visitor in &mut inside {
         visitor.browse(&site).await.unwrap();
@@ -192,8 +166,7 @@ async fn a_gateway_started_without_redis_knows_the_apis_event_and_who_is_inside(
     gateway.wait_for_recovery().await;
     buyer.browse(&site).await.unwrap();
     for visitor in [&mut second, &mut third, &mut fourth] {
-        let seen = visitor.poll(&site).await.unwrap();
-        assert!(matches!(seen, Seen::Waits { .. }), "{seen:?}");
+        still_waits(visitor, &site).await;
     }
     buyer.complete(&site).await.unwrap();
     each_in_turn(vec![second, third, fourth], &site).await;

@@ -143,6 +143,16 @@ struct Scene {
     waiting: Number,
 }
 
+impl Scene {
+    /// The store is lost, and so much later there is an empty one.
+    fn lost_for(&self, time: Duration) -> World {
+        self.world
+            .clock
+            .advance(time.as_millis().try_into().unwrap());
+        self.world.emptied()
+    }
+}
+
 async fn scene() -> Scene {
     let world = World::new();
     let (mut gone, mut other) = (world.gateway("gone", None), world.gateway("other", None));
@@ -251,31 +261,24 @@ async fn a_store_lost_and_found_meanwhile_is_not_doubted_for_an_old_memory() {
 
 #[tokio::test]
 async fn a_total_outage_of_half_an_hour_takes_nothing_from_anybody() {
-    let Scene {
-        world,
-        gone,
-        inside,
-        waiting,
-        ..
-    } = scene().await;
-    let memory = gone.ledger.remembered();
-    let (before, called) = (gone.ledger.now(), world.meta().await.called);
-    world.clock.advance(30 * 60_000);
-    let world = world.emptied();
+    let scene = scene().await;
+    let memory = scene.gone.ledger.remembered();
+    let (before, called) = (scene.gone.ledger.now(), scene.world.meta().await.called);
+    let world = scene.lost_for(30 * MINUTE);
     let mut back = world.gateway("gone", Some((&memory, 30 * MINUTE)));
     // Before the store is asked: no pass has lapsed.
     assert_eq!(back.ledger.now(), before);
     assert!(back.ledger.standing().busy);
     let own = back.ledger.number_without_store().unwrap();
-    assert!(own > waiting);
+    assert!(own > scene.waiting);
     world.pass(Duration::from_secs(2), &mut [&mut back]).await;
-    for session in inside {
+    for session in scene.inside {
         assert!(world.is_inside(session).await);
     }
-    assert!(world.lives(waiting).await);
+    assert!(world.lives(scene.waiting).await);
     assert_eq!(world.meta().await.called, called);
     let newcomer = back.comes().await.unwrap_err();
-    assert!(newcomer > waiting && newcomer > own);
+    assert!(newcomer > scene.waiting && newcomer > own);
 }
 
 #[tokio::test]
@@ -310,32 +313,26 @@ async fn a_memory_of_last_week_raises_nobody_and_still_tells_of_a_reset() {
 
 #[tokio::test]
 async fn who_forgot_may_be_first_at_the_emptied_store_and_those_inside_stay() {
-    let Scene {
-        world,
-        gone,
-        inside,
-        waiting,
-        ..
-    } = scene().await;
-    let memory = gone.ledger.remembered();
+    let scene = scene().await;
+    let memory = scene.gone.ledger.remembered();
     // The new state begins at the wall clock's time, by which both sessions
     // are long over; but no time has passed in the store that they were in.
-    world.clock.advance(20 * 60_000);
-    let world = world.emptied();
+    let world = scene.lost_for(20 * MINUTE);
     let mut fresh = world.gateway("fresh", None);
     world.pass(Duration::from_secs(1), &mut [&mut fresh]).await;
     let mut back = world.gateway("gone", Some((&memory, 20 * MINUTE)));
     world
         .pass(Duration::from_secs(2), &mut [&mut fresh, &mut back])
         .await;
-    for session in inside {
+    for session in scene.inside {
         assert!(world.is_inside(session).await);
     }
-    assert!(world.lives(waiting).await);
+    assert!(world.lives(scene.waiting).await);
     let called = world.meta().await.called;
     assert!(
-        called <= waiting,
-        "{called} > {waiting}: to be called in turn"
+        called <= scene.waiting,
+        "{called} > {}: to be called in turn",
+        scene.waiting
     );
 }
 

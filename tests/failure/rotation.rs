@@ -1,5 +1,6 @@
-//! Signing keys are changed while people wait and buy: gateway after gateway
-//! is restarted with another key in front, and nobody notices.
+//! Signing keys and settings are changed while people wait and buy: gateway
+//! after gateway is restarted with another key in front and another file, and
+//! nobody notices.
 
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ async fn keys_are_rotated_by_rolling_restarts_and_nobody_notices() {
 
     let both = Setup {
         keys: vec![NEW, OLD],
+        ticket_idle: "12s",
+        session_idle: "45s",
         ..town.setup.clone()
     };
     restart(&mut town, 0, &both).await;
@@ -23,6 +26,11 @@ async fn keys_are_rotated_by_rolling_restarts_and_nobody_notices() {
     town.queue("between", 4).await;
     assert!(town.site.all_signed_by("old"));
     restart(&mut town, 1, &both).await;
+    for gateway in &town.gateways {
+        let event = gateway.event("main").await;
+        assert_eq!(event["ticketIdle"], "12s", "{event}");
+        assert_eq!(event["sessionIdle"], "45s", "{event}");
+    }
     town.queue("after", 4).await;
     until(
         "everything is signed anew",

@@ -21,7 +21,7 @@ fn shared_store(dir: &Path) -> (RedisProcess, Plan) {
     let address = free_address();
     let port = address.port().to_string();
     let args = ["--bind", "127.0.0.1", "--port", &port].map(str::to_owned);
-    let redis = RedisProcess::start(dir, &args, "Ready to accept connections");
+    let redis = RedisProcess::start(dir, &args, &[], "Ready to accept connections");
     let plan = Plan::event(&format!(
         "[event.queue_when]\nin_flight = {THRESHOLD}\nrelease_after = \"1s\""
     ));

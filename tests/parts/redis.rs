@@ -17,8 +17,15 @@ pub(crate) struct RedisProcess(Child);
 impl RedisProcess {
     /// Starts a server that works in `dir` and keeps nothing unless the
     /// arguments say so; it has started when its log says `ready`.
-    pub(crate) fn start(dir: &Path, args: &[String], ready: &str) -> Self {
+    /// `environment` is added to the test's own.
+    pub(crate) fn start(
+        dir: &Path,
+        args: &[String],
+        environment: &[(&'static str, String)],
+        ready: &str,
+    ) -> Self {
         let mut child = Command::new(program())
+            .envs(environment.iter().cloned())
             .args(["--save", "", "--appendonly", "no", "--dir"])
             .arg(dir)
             .args(args)

@@ -26,7 +26,7 @@ impl Server {
         let args = [&["--port", "0", "--unixsocket", &socket], args].concat();
         let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
         Self {
-            process: RedisProcess::start(dir.path(), &args, READY),
+            process: RedisProcess::start(dir.path(), &args, &[], READY),
             dir,
             args,
         }
@@ -36,7 +36,7 @@ impl Server {
     /// `SAVE` wrote.
     pub(crate) fn restart(&mut self) {
         self.stop();
-        self.process = RedisProcess::start(self.dir.path(), &self.args, READY);
+        self.process = RedisProcess::start(self.dir.path(), &self.args, &[], READY);
     }
 
     /// Ends the server's process.

@@ -21,7 +21,7 @@ use crate::world::{World, rules, session, settings};
 const RIGHTS: &str = "~sumun:* -@all +evalsha +script|load +info +time +get +set +del +unlink +expire \
     +hget +hmget +hgetall +hset +hdel +hlen +sadd +srem +smembers +sismember +srandmember \
     +zadd +zrem +zscore +zcard +zcount +zrange +zrangebyscore +zremrangebyscore \
-    +setbit +getbit +bitop +bitcount";
+    +setbit +getbit +bitop +bitcount +strlen";
 
 /// A command to the server behind the store's back.
 async fn order(control: &mut MultiplexedConnection, command: &str) -> redis::Value {

@@ -29,6 +29,12 @@ pub(crate) struct Setup {
     pub(crate) ticket_idle: &'static str,
     pub(crate) session_idle: &'static str,
     pub(crate) on_failure: &'static str,
+    /// Most calls and walk-ins a second.
+    pub(crate) admit_per_second: Option<u32>,
+    /// Whether it has a `state_dir`.
+    pub(crate) has_disk: bool,
+    /// More in its environment (a clock of its own).
+    pub(crate) environment: Vec<(&'static str, String)>,
 }
 
 /// A signing key.
@@ -48,10 +54,14 @@ impl Setup {
             ticket_idle: "10s",
             session_idle: "30s",
             on_failure: "hold",
+            admit_per_second: None,
+            has_disk: true,
+            environment: Vec::new(),
         }
     }
 
     fn text(&self, public: SocketAddr, admin: SocketAddr, state: &str) -> String {
+        let state = if self.has_disk { state } else { "" };
         let store = match (&self.url, self.redis) {
             (Some(url), _) => url.clone(),
             (None, Some(redis)) => format!("redis://{redis}/"),
@@ -82,6 +92,9 @@ impl Setup {
             self.ticket_idle,
             self.session_idle,
         );
+        if let Some(rate) = self.admit_per_second {
+            let _ = writeln!(text, "admit_per_second = {rate}");
+        }
         text
     }
 }
@@ -99,7 +112,7 @@ impl Gateway {
     pub(crate) async fn start(setup: &Setup) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (public, admin) = (free_address(), free_address());
-        let child = launch(&dir, &setup.text(public, admin, &state(&dir)));
+        let child = launch(&dir, setup, public, admin);
         let gateway = Self {
             public,
             admin,
@@ -129,8 +142,7 @@ impl Gateway {
 
     /// Starts the process again at the same address, with what it kept.
     pub(crate) async fn start_again(&mut self, setup: &Setup) {
-        let text = setup.text(self.public, self.admin, &state(&self.dir));
-        self.child = launch(&self.dir, &text);
+        self.child = launch(&self.dir, setup, self.public, self.admin);
         self.ready().await;
     }
 
@@ -224,7 +236,18 @@ impl Gateway {
         .await;
     }
 
-    /// What the process said last.
+    /// When the process first said something, by its own clock: the second of
+    /// the day.
+    pub(crate) fn said_at(&self) -> i64 {
+        let log = self.log();
+        let (_, time) = log.split_once('T').unwrap();
+        let parts = time[..8]
+            .split(':')
+            .map(|part| part.parse::<i64>().unwrap());
+        parts.fold(0, |sum, part| sum * 60 + part)
+    }
+
+    /// What the process said so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
@@ -248,13 +271,10 @@ pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }
 
-fn state(dir: &TempDir) -> String {
-    dir.path().join("state").display().to_string()
-}
-
-fn launch(dir: &TempDir, config: &str) -> Child {
+fn launch(dir: &TempDir, setup: &Setup, public: SocketAddr, admin: SocketAddr) -> Child {
     let file: PathBuf = dir.path().join("gateway.toml");
-    std::fs::write(&file, config).unwrap();
+    let state = dir.path().join("state").display().to_string();
+    std::fs::write(&file, setup.text(public, admin, &state)).unwrap();
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -265,6 +285,7 @@ fn launch(dir: &TempDir, config: &str) -> Child {
         .arg(&file)
         // SUMUN_… variables are settings.
         .env_clear()
+        .envs(setup.environment.iter().cloned())
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)

@@ -1,9 +1,12 @@
 //! The parts that the failure tests are played with.
 
 pub(crate) mod chaos;
+pub(crate) mod clock;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod origin;
+pub(crate) mod pair;
+pub(crate) mod people;
 pub(crate) mod redis;
 pub(crate) mod site;
 pub(crate) mod town;

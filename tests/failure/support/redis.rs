@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 
@@ -18,11 +17,17 @@ pub(crate) struct Redis {
     process: RedisProcess,
     dir: TempDir,
     args: Vec<String>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Redis {
     /// Starts a server, with more arguments (it keeps nothing without).
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_in(Vec::new(), args)
+    }
+
+    /// The same, with more in its environment (a clock of its own).
+    pub(crate) fn start_in(environment: Vec<(&'static str, String)>, args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let address = free_address();
         let port = address.port().to_string();
@@ -31,9 +36,10 @@ impl Redis {
         let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
         Self {
             address,
-            process: RedisProcess::start(dir.path(), &args, READY),
+            process: RedisProcess::start(dir.path(), &args, &environment, READY),
             dir,
             args,
+            environment,
         }
     }
 
@@ -46,13 +52,18 @@ impl Redis {
 
     /// Starts a process that was stopped, at the same address.
     pub(crate) fn start_again(&mut self) {
-        self.process = RedisProcess::start(self.dir.path(), &self.args, READY);
+        self.launch(READY);
     }
 
     /// Kills the process and starts another one, which is loading its data.
     pub(crate) fn restart_loading(&mut self) {
         self.stop();
-        self.process = RedisProcess::start(self.dir.path(), &self.args, "Loading RDB");
+        self.launch("Loading RDB");
+    }
+
+    fn launch(&mut self, ready: &str) {
+        let dir = self.dir.path();
+        self.process = RedisProcess::start(dir, &self.args, &self.environment, ready);
     }
 
     /// Whether it answers that it is loading its data.
@@ -92,12 +103,19 @@ impl Redis {
 
 /// Sessions that a server knows of, if it answers.
 pub(crate) async fn sessions(server: SocketAddr) -> Option<u64> {
-    sessions_at(&format!("redis://{server}/")).await
+    let inside = inside_at(&format!("redis://{server}/")).await;
+    inside.map(|(sessions, _)| sessions)
 }
 
-/// The same, of a server at this URL.
-pub(crate) async fn sessions_at(url: &str) -> Option<u64> {
+/// The same, of a server at this URL, and whether there is a recovery: then a
+/// server that is behind may know of some that are over, and nobody is let in.
+pub(crate) async fn inside_at(url: &str) -> Option<(u64, bool)> {
     let client = redis::Client::open(url).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.ok()?;
-    connection.zcard("sumun:{main}:active").await.ok()
+    let mut both = redis::pipe();
+    both.atomic().zcard("sumun:{main}:active");
+    both.hget("sumun:{main}:meta", "recovery");
+    let both = both.query_async(&mut connection).await;
+    let (sessions, recovery): (u64, Option<String>) = both.ok()?;
+    Some((sessions, recovery.is_some_and(|id| !id.is_empty())))
 }

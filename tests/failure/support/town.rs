@@ -9,13 +9,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::chaos::Chaos;
+use super::chaos::{Chaos, Weather};
 use super::gateway::{Gateway, Setup};
 use super::origin::Origin;
+use super::people::{comes_in, waits};
 use super::redis::Redis;
 use super::site::{Site, overtaken};
 use super::until;
-use super::visitor::{Seen, Visitor};
+use super::visitor::Visitor;
 
 /// How many may be inside.
 pub(crate) const LIMIT: usize = 3;
@@ -31,10 +32,10 @@ pub(crate) struct Town {
     pub(crate) setup: Setup,
     pub(crate) site: Arc<Site>,
     patience: Duration,
-    insiders: JoinSet<Result<(), String>>,
-    requests: Arc<AtomicUsize>,
-    leave: watch::Sender<bool>,
+    inside: JoinSet<Result<Visitor, String>>,
     line: JoinSet<Result<Visitor, String>>,
+    stay: Stay,
+    leave: watch::Sender<usize>,
     numbers: Vec<u64>,
     watching: Option<JoinHandle<()>>,
     _origin: Origin,
@@ -51,11 +52,20 @@ impl Town {
 
     /// Two gateways that share a Redis behind a network that can break.
     pub(crate) async fn shared(redis_args: &[&str]) -> Self {
+        Self::shared_by(redis_args, |setup| [setup.clone(), setup]).await
+    }
+
+    /// The same, with gateways that are set up otherwise.
+    pub(crate) async fn shared_by(
+        redis_args: &[&str],
+        otherwise: impl FnOnce(Setup) -> [Setup; 2],
+    ) -> Self {
         let origin = Origin::start().await;
         let redis = Redis::start(redis_args);
         let chaos = Chaos::in_front_of(redis.address).await;
         let setup = Setup::new(origin.address, Some(chaos.address), LIMIT);
-        let gateways = vec![Gateway::start(&setup).await, Gateway::start(&setup).await];
+        let [setup, other] = otherwise(setup);
+        let gateways = vec![Gateway::start(&setup).await, Gateway::start(&other).await];
         gateways[0].wait_for("sumun_gateways", 2.0).await;
         let server = format!("redis://{}/", redis.address);
         let mut town = Self::of(gateways, Some(redis), Some(chaos), setup, origin);
@@ -85,6 +95,7 @@ impl Town {
         setup: Setup,
         origin: Origin,
     ) -> Self {
+        let (leave, leaving) = watch::channel(0);
         Self {
             site: Arc::new(Site::new(gateways.iter().map(|g| g.public).collect())),
             gateways,
@@ -92,10 +103,14 @@ impl Town {
             chaos,
             setup,
             patience: PATIENCE,
-            insiders: JoinSet::new(),
-            requests: Arc::default(),
-            leave: watch::channel(false).0,
+            inside: JoinSet::new(),
             line: JoinSet::new(),
+            stay: Stay {
+                entered: Arc::default(),
+                requests: Arc::default(),
+                leave: leaving,
+            },
+            leave,
             numbers: Vec::new(),
             watching: None,
             _origin: origin,
@@ -112,8 +127,9 @@ impl Town {
         self.watching = Some(tokio::spawn(async move {
             loop {
                 for server in &servers {
-                    if let Some(sessions) = super::redis::sessions_at(server).await {
-                        assert!(sessions <= LIMIT as u64, "{sessions} sessions in Redis");
+                    if let Some((sessions, recovers)) = super::redis::inside_at(server).await {
+                        let most = LIMIT as u64;
+                        assert!(recovers || sessions <= most, "{sessions} sessions in Redis");
                     }
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -123,22 +139,26 @@ impl Town {
 
     /// Fills the slots; these visitors go on browsing until told to leave.
     pub(crate) async fn fill(&mut self) {
-        for name in 0..LIMIT {
-            let mut visitor = Visitor::new(format!("inside {name}"));
-            let seen = visitor.come(&self.site).await.unwrap();
-            assert!(matches!(seen, Seen::Inside), "{seen:?}");
-            let (site, leave) = (Arc::clone(&self.site), self.leave.subscribe());
-            let requests = Arc::clone(&self.requests);
-            self.insiders
-                .spawn(browse_until(visitor, site, requests, leave));
+        self.fill_but(0).await;
+    }
+
+    /// The same, with so many slots taken already.
+    pub(crate) async fn fill_but(&mut self, taken: usize) {
+        for name in taken..LIMIT {
+            let visitor = comes_in(&format!("inside {name}"), &self.site).await;
+            self.stays(visitor);
         }
+    }
+
+    /// Somebody inside goes on browsing until told to leave.
+    pub(crate) fn stays(&mut self, visitor: Visitor) {
+        let (site, stay) = (Arc::clone(&self.site), self.stay.clone());
+        self.inside.spawn(stay.inside(visitor, site));
     }
 
     /// Waits until both gateways have looked at an event that nobody came to.
     pub(crate) async fn queue_nobody_yet(&self) {
-        for gateway in &self.gateways {
-            gateway.wait_for("sumun_store_up", 1.0).await;
-        }
+        self.wait_for("sumun_store_up", 1.0).await;
     }
 
     /// The highest number that anybody holds.
@@ -151,34 +171,92 @@ impl Town {
     pub(crate) async fn queue(&mut self, group: &str, count: usize) {
         let before = self.numbers.iter().copied().max();
         for name in 0..count {
-            let mut visitor = Visitor::new(format!("{group} {name}"));
-            let seen = visitor.come(&self.site).await.unwrap();
-            assert!(matches!(seen, Seen::Waits { .. }), "{seen:?}");
+            let visitor = waits(&format!("{group} {name}"), &self.site).await;
             let number = visitor.number.unwrap();
             assert!(
                 Some(number) > before,
                 "{group} {name} is ahead of earlier ones"
             );
             assert!(!self.numbers.contains(&number), "a number was given twice");
-            self.numbers.push(number);
-            self.line
-                .spawn(visit(visitor, Arc::clone(&self.site), self.patience));
+            self.wait_in_line([visitor]);
         }
+    }
+
+    /// These are in line already, and poll from now on.
+    pub(crate) fn wait_in_line(&mut self, visitors: impl IntoIterator<Item = Visitor>) {
+        for visitor in visitors {
+            self.numbers.push(visitor.number.unwrap());
+            let (site, stay) = (Arc::clone(&self.site), self.stay.clone());
+            let patience = self.patience;
+            self.line.spawn(async move {
+                let mut visitor = visitor;
+                visitor.wait(&site, patience).await?;
+                stay.inside(visitor, site).await
+            });
+        }
+    }
+
+    /// The first of those inside leaves, and the next in line goes in and
+    /// stays. Tells who left.
+    pub(crate) async fn one_leaves(&mut self) -> Visitor {
+        self.leave.send_modify(|left| *left += 1);
+        let left = self.inside.join_next().await.unwrap().unwrap().unwrap();
+        let inside = LIMIT + *self.leave.borrow();
+        until("the next one goes in", self.patience, async || {
+            self.site.admitted().len() == inside
+        })
+        .await;
+        left
+    }
+
+    /// Every gateway has a metric of this value.
+    pub(crate) async fn wait_for(&self, metric: &str, value: f64) {
+        for gateway in &self.gateways {
+            gateway.wait_for(metric, value).await;
+        }
+    }
+
+    /// Every gateway has seen a recovery, and the store answers.
+    pub(crate) async fn is_well_again(&self) {
+        for gateway in &self.gateways {
+            gateway.wait_for_recovery().await;
+        }
+        self.wait_for("sumun_store_up", 1.0).await;
+    }
+
+    /// The network between the gateways and Redis.
+    pub(crate) fn weather(&self, weather: Weather) {
+        self.chaos.as_ref().unwrap().set(weather);
+    }
+
+    /// Those inside go on for a while: two seconds at least.
+    pub(crate) async fn time_passes(&self) {
+        let requests = &self.stay.requests;
+        let enough = requests.load(Ordering::SeqCst) + 20 * LIMIT;
+        until("those inside go on", Duration::from_secs(60), async || {
+            requests.load(Ordering::SeqCst) >= enough
+        })
+        .await;
     }
 
     /// Those inside go on for a while and then leave; everybody gets in, in
     /// order, and leaves. Tells how many answers said that the store was away.
     pub(crate) async fn everybody_gets_in(mut self) -> usize {
-        let enough = self.requests.load(Ordering::SeqCst) + 20 * LIMIT;
-        until("those inside go on", Duration::from_secs(60), async || {
-            self.requests.load(Ordering::SeqCst) >= enough
-        })
-        .await;
-        assert_eq!(self.site.admitted().len(), LIMIT, "somebody got in early");
-        self.leave.send_replace(true);
-        while let Some(stayed) = self.insiders.join_next().await {
+        self.time_passes().await;
+        let left = self.leave.send_replace(usize::MAX);
+        assert_eq!(
+            self.site.admitted().len(),
+            LIMIT + left,
+            "somebody got in early"
+        );
+        while let Some(stayed) = self.inside.join_next().await {
             stayed.unwrap().unwrap();
         }
+        eprintln!(
+            "{} requests of those inside, none refused; {} connections broken",
+            self.stay.requests.load(Ordering::SeqCst),
+            self.site.broken()
+        );
         let mut degraded = 0;
         while let Some(visitor) = self.line.join_next().await {
             degraded += visitor.unwrap().unwrap().degraded;
@@ -204,27 +282,29 @@ impl Town {
     }
 }
 
-async fn browse_until(
-    mut visitor: Visitor,
-    site: Arc<Site>,
+/// What those inside do.
+#[derive(Clone)]
+struct Stay {
+    /// How many have gone in.
+    entered: Arc<AtomicUsize>,
+    /// Requests that were served.
     requests: Arc<AtomicUsize>,
-    leave: watch::Receiver<bool>,
-) -> Result<(), String> {
-    while !*leave.borrow() {
-        visitor.browse(&site).await?;
-        requests.fetch_add(1, Ordering::SeqCst);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    visitor.complete(&site).await
+    /// How many may leave, in the order in which they went in.
+    leave: watch::Receiver<usize>,
 }
 
-async fn visit(
-    mut visitor: Visitor,
-    site: Arc<Site>,
-    patience: Duration,
-) -> Result<Visitor, String> {
-    visitor.wait(&site, patience).await?;
-    visitor.browse(&site).await?;
-    visitor.complete(&site).await?;
-    Ok(visitor)
+impl Stay {
+    /// Goes from page to page until it is this visitor's turn to leave.
+    async fn inside(self, mut visitor: Visitor, site: Arc<Site>) -> Result<Visitor, String> {
+        let before = self.entered.fetch_add(1, Ordering::SeqCst);
+        loop {
+            visitor.browse(&site).await?;
+            self.requests.fetch_add(1, Ordering::SeqCst);
+            if *self.leave.borrow() > before {
+                visitor.complete(&site).await?;
+                return Ok(visitor);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
 }

@@ -20,6 +20,7 @@ on_each_store! {
     who_waited_before_a_loss_is_not_called_over_by_a_birth_without_memory
     a_stale_store_is_told_by_a_gateway_that_saw_more_steps
     a_clock_that_steps_back_an_hour_stops_the_time_and_nothing_else
+    a_server_an_hour_behind_numbers_on_above_what_it_never_heard_of
     a_clock_that_steps_forward_an_hour_expires_nothing
     a_clock_set_back_costs_nobody_the_place
     a_number_forgotten_with_the_clock_set_back_is_not_issued_again
@@ -200,12 +201,17 @@ async fn a_token_older_than_the_store_begins_a_recovery_once(mut world: World) {
         ..Shadow::default()
     };
     assert_eq!(world.restore(&token).await.began, Some(Cause::Token));
-    assert_eq!(
-        world.snapshot().await.meta.ghosts,
-        4,
-        "as many as may have been inside"
-    );
-    world.live(101_000).await;
+    // A gateway that has looked at this state knows no more for it.
+    let looked = Shadow {
+        born: Some(world.snapshot().await.meta.born),
+        ..token.clone()
+    };
+    world.restore(&looked).await;
+    world.live(4_000).await;
+    let meta = world.snapshot().await.meta;
+    assert_eq!(meta.ghosts, 4, "as many as may have been inside");
+    assert!(meta.recovery.is_some(), "somebody may still remember");
+    world.live(97_000).await;
     assert!(world.snapshot().await.meta.recovery.is_none());
     assert_eq!(world.restore(&token).await.began, None);
 }
@@ -289,6 +295,22 @@ async fn a_clock_that_steps_back_an_hour_stops_the_time_and_nothing_else(mut wor
     ));
     let next = world.tickets(&[3]).await;
     assert_eq!(next, [numbers[0].next()], "numbering does not go back");
+}
+
+async fn a_server_an_hour_behind_numbers_on_above_what_it_never_heard_of(mut world: World) {
+    let numbers = one_slot(&mut world, &[2]).await;
+    world.live(10_000).await;
+    world.pass(-3_600_000).await;
+    world.rerun().await;
+    assert_eq!(world.look().await, Reply::Recovering);
+    // The server before this one had given these.
+    let lost = [numbers[0].next(), numbers[0].next().next()];
+    let next = world.tickets(&[3]).await[0];
+    assert!(next > lost[1], "{next} was given before");
+    world.beat(&lost).await;
+    assert_eq!(world.living().await, [numbers[0], lost[0], lost[1], next]);
+    let seconds = world.snapshot().await.unix_seconds;
+    assert_eq!(seconds, START / 1000 + 10, "what was given is not absurd");
 }
 
 async fn a_clock_that_steps_forward_an_hour_expires_nothing(mut world: World) {

@@ -19,7 +19,7 @@ impl EventState {
     /// clock and beyond what was issued, for the clock may have been set back.
     pub(super) fn rise(&mut self, highest: Number, raw: u64) -> bool {
         let near = Number::restart(self.meta.issued.unix_second());
-        if highest >= near && !highest.is_plausible(raw / 1000) {
+        if highest >= near && !highest.is_plausible(self.meta.time.second_by(raw)) {
             return false;
         }
         if highest >= self.meta.issued {

@@ -86,7 +86,7 @@ impl EventState {
             Some(_) => shadow.time,
             None => Timestamp(arrival.raw),
         };
-        let number = Number::restart(arrival.raw / 1000).max(shadow.issued);
+        let number = Number::restart(time.second_by(arrival.raw)).max(shadow.issued);
         // Who remembers nothing knows of nobody who waits: a first start is
         // open at once.
         let called = match shadow.born {
@@ -304,7 +304,7 @@ impl EventState {
 
     pub(crate) fn reset(&mut self, raw: u64) -> Generation {
         let meta = &mut self.meta;
-        let second = raw / 1000;
+        let second = meta.time.second_by(raw);
         meta.generation = Generation(second.max(meta.generation.0 + 1));
         meta.issued = meta.issued.max(Number::restart(second));
         meta.called = meta.issued;

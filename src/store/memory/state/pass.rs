@@ -31,7 +31,7 @@ impl EventState {
             }
         }
         Snapshot {
-            unix_seconds: raw / 1000,
+            unix_seconds: self.meta.time.second_by(raw),
             sessions: self.active.len() as u64,
             offers: self
                 .offers

@@ -52,7 +52,7 @@ impl EventState {
         // issued, and the clock may have been set back since.
         let forgot = cause != Cause::Silence;
         let known = if forgot { meta.issued.unix_second() } else { 0 };
-        let second = known.max(raw / 1000);
+        let second = known.max(meta.time.second_by(raw));
         meta.issued = meta.issued.max(Number::restart(second));
     }
 
@@ -115,7 +115,18 @@ impl EventState {
         (shadow.token && self.meta.recoveries == 0).then_some(Cause::Token)
     }
 
+    /// Whether a push brings a memory. Where a token told of the loss, who
+    /// knows this state alone knows nothing of what was before it.
+    fn is_memory(&self, shadow: &Shadow) -> bool {
+        let told = |recovery: Recovery| recovery.cause == Cause::Token;
+        let blind = self.meta.recovery.is_some_and(told);
+        shadow
+            .born
+            .is_some_and(|born| !blind || born != self.meta.born)
+    }
+
     pub(super) fn remember(&mut self, shadow: &Shadow, raw: u64) -> u64 {
+        let is_memory = self.is_memory(shadow);
         let meta = &mut self.meta;
         if shadow.born.is_some() {
             meta.time = meta.time.max(shadow.time);
@@ -132,7 +143,7 @@ impl EventState {
             }
             share::recall(meta, &shadow.shares);
             if let Some(recovery) = &mut meta.recovery {
-                recovery.remembered = true;
+                recovery.remembered |= is_memory;
             }
         }
         for (session, at) in &shadow.ended {
@@ -160,7 +171,7 @@ impl EventState {
         for (page, bits) in &shadow.live {
             self.hear(*page, bits, raw);
         }
-        let known = if shadow.token && shadow.born.is_none() {
+        let known = if shadow.token && !is_memory {
             self.meta.rules.limit.unwrap_or(0)
         } else {
             shadow.sessions_known

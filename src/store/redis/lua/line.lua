@@ -7,6 +7,13 @@ local function bit_of(number) return int(number % 65536) end
 local LIVE = { index = K.pages, part = 0, window = 'window' }
 local FRESH = { index = K.fresh_pages, part = 2, window = 'fresh_window' }
 
+-- The bitmap of a page's 65,536 numbers. One that somebody made longer would
+-- be copied and read whole at every look, and keep the server from all else.
+local function sound(key)
+  if call('STRLEN', key) > 8192 then damaged('a bitmap longer than a page', key) end
+  return key
+end
+
 local function page_key(page, part)
   local base = page_base[page]
   if not base then damaged('page ' .. page .. ' was not declared', K.meta) end
@@ -39,8 +46,8 @@ end
 local function counting(kind, page)
   local at, window = turned(kind, page), m[kind.window]
   if at == nil or window > at + 1 then return {} end
-  if window == at + 1 then return { window_key(kind, page, at) } end
-  return { window_key(kind, page, 0), window_key(kind, page, 1) }
+  if window == at + 1 then return { sound(window_key(kind, page, at)) } end
+  return { sound(window_key(kind, page, 0)), sound(window_key(kind, page, 1)) }
 end
 
 local function lives_in(kind, number)
@@ -61,7 +68,7 @@ end
 
 -- The bitmap of a page's spent numbers, if there is one.
 local function spent_key(page)
-  return call('SISMEMBER', K.spent_pages, page) == 1 and page_key(page, 4) or nil
+  return call('SISMEMBER', K.spent_pages, page) == 1 and sound(page_key(page, 4)) or nil
 end
 
 local function spent_page(page)
@@ -106,7 +113,7 @@ end
 -- Living tickets of a page, and the highest of them.
 local function hear(page, highest, bits)
   if not rise(highest) then return end
-  local key = turn_page(LIVE, page)
+  local key = sound(turn_page(LIVE, page))
   call('SET', K.scratch, bits)
   call('BITOP', 'OR', key, key, K.scratch)
   call('DEL', K.scratch)

@@ -182,7 +182,9 @@ local function next_issued(number)
   local next = number + 1
   return next % 1048576 >= 524288 and next_second(next) or next
 end
-local function unix_second() return math.floor(raw / 1000) end
+-- The second that numbers carry: where the server's clock was set back (another
+-- server's, after a failover), numbering goes on from the running time.
+local function unix_second() return math.floor(math.max(raw, m.time or 0) / 1000) end
 
 local function advance(time, before, now)
   local step = math.min(math.max(now - before, 0), SILENCE)

@@ -36,6 +36,7 @@ local function create()
   -- Who remembers the running time carries it on: passes must not die of an
   -- outage that ends in an empty store.
   local time = born == '' and raw or s.time
+  m.time = time
   local number = math.max(restart(unix_second()), s.issued)
   m = { schema = SCHEMA, born = newborn, born_at = time, generation = s.generation,
     issued = number, called = born == '' and number or math.min(s.called, number), seq = 0, run = run, raw = raw,
@@ -95,6 +96,12 @@ local function recall_shares()
   m.shares = table.concat(kept, ',')
 end
 
+-- Whether this brings a memory. Where a token told of the loss, who knows this
+-- state alone knows nothing of what was before it.
+local function is_memory()
+  return born ~= '' and not (m.cause == 'token' and born == m.born)
+end
+
 local function remember()
   if born ~= '' then
     m.time = math.max(m.time, s.time)
@@ -104,7 +111,7 @@ local function remember()
     m.generation = math.max(m.generation, s.generation)
     if m.marks == '' then m.marks = s.marks end
     recall_shares()
-    m.remembered = 1
+    if is_memory() then m.remembered = 1 end
   end
   local sessions, restored = {}, 0
   for i = 1, num() do sessions[i] = { arg(), num() } end
@@ -134,7 +141,7 @@ local function remember()
     hear(page, highest, bits)
   end
   local last_known = sessions_known
-  if token and born == '' then last_known = m.limit or 0 end
+  if token and not is_memory() then last_known = m.limit or 0 end
   -- A silence loses nothing: who is not in the store has ended.
   if m.cause ~= 'silence' then
     local active = call('ZCARD', K.active)

@@ -4,7 +4,8 @@
 -- ARGV   gateway, report, the highest number of the gateway's own or empty;
 --        its share: holder or empty, turn, held, wanted; ended since; count,
 --        pages to read whole; count, pages to count
--- reply  done, meta (field, value, …), clock in ms, sessions, expired, slot,
+-- reply  done, meta (field, value, …), clock in ms (not behind the
+--        running time), sessions, expired, slot,
 --        offers (number, due, …), live pages, fresh pages, bitmaps in the order
 --        asked, density (page, counts, …), ended (session, when, …), gateways
 --        (name, slot, seen, report, …), pages dropped by a reset and not yet
@@ -87,7 +88,7 @@ for name, other in pairs(gateways()) do
 end
 
 save()
-return { 'done', call('HGETALL', K.meta), int(raw), call('ZCARD', K.active), expired, mine.slot,
+return { 'done', call('HGETALL', K.meta), int(math.max(raw, m.time)), call('ZCARD', K.active), expired, mine.slot,
   call('ZRANGE', K.offers_due, 0, -1, 'WITHSCORES'), call('ZRANGE', K.pages, 0, -1),
   call('ZRANGE', K.fresh_pages, 0, -1), bitmaps, call('HGETALL', K.density),
   call('ZRANGEBYSCORE', K.ended, int(since), '+inf', 'WITHSCORES'), present,
