@@ -11,6 +11,7 @@ pub(crate) mod redis;
 pub(crate) mod site;
 pub(crate) mod town;
 pub(crate) mod visitor;
+pub(crate) mod watched;
 
 #[path = "../../parts/ports.rs"]
 mod ports;
