@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::room::census::{Census, Place};
 use crate::room::estimate::{self, Rates, Wait};
-use crate::room::event::QueueWhen;
+use crate::room::event::{Mode, QueueWhen};
 use crate::room::gate::{self, Gate, Load, Reading};
 use crate::room::snapshot::Snapshot;
 use crate::room::ticket::Number;
@@ -106,9 +106,13 @@ impl View {
         self.census.place(number)
     }
 
-    /// How long the ticket at `position` will wait.
+    /// How long the ticket at `position` will wait. While nobody is called by
+    /// order, nobody knows.
     #[must_use]
     pub fn wait(&self, position: u64) -> Option<Wait> {
+        if matches!(self.snapshot.meta.rules.mode, Mode::Pause | Mode::Closed) {
+            return None;
+        }
         estimate::wait(position, &self.rates, self.snapshot.meta.rate())
     }
 

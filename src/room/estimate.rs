@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::event::Mode;
 use super::snapshot::Snapshot;
 use super::ticket::Number;
 use super::time::{Timestamp, millis};
@@ -31,6 +32,8 @@ pub struct Rates {
     pub unsteady: f64,
     /// Admissions counted.
     pub counted: f64,
+    /// Over so many seconds, while people were called.
+    pub watched: f64,
     /// The share of the waiting who give up, a second.
     pub abandoned: f64,
     /// Sessions begun a second over the last minute.
@@ -39,11 +42,19 @@ pub struct Rates {
     pub closed: f64,
 }
 
+/// A line that has moved for fewer seconds is reckoned at its pace, where there
+/// is one.
+const BEGINNING: f64 = 10.0;
+
 /// How long the ticket at `position` will wait. `None` when nothing was
 /// measured yet and no pace is known.
 #[must_use]
 pub fn wait(position: u64, rates: &Rates, pace: Option<f64>) -> Option<Wait> {
-    let rate = rates.admitted.or(pace).filter(|rate| *rate > 0.0)?;
+    // A line that has only begun to move is faster than what was counted yet: who
+    // is called comes at the next poll.
+    let begins = rates.watched < BEGINNING && pace.is_some();
+    let rate = rates.admitted.filter(|_| !begins).or(pace);
+    let rate = rate.filter(|rate| *rate > 0.0)?;
     #[expect(clippy::cast_precision_loss, reason = "positions are far below 2^52")]
     let line = position as f64;
     let theta = rates.abandoned;
@@ -108,6 +119,8 @@ struct Sample {
     called: Number,
     offered: u64,
     waiting: u64,
+    /// Nobody is called: by order, or in a recovery.
+    held: bool,
 }
 
 /// The counters of past snapshots, at most one a second for five minutes.
@@ -137,6 +150,7 @@ impl History {
             called: meta.called,
             offered: self.offered,
             waiting,
+            held: matches!(meta.rules.mode, Mode::Pause | Mode::Closed) || meta.recovery.is_some(),
         };
         if self.samples.back().is_some_and(|last| {
             last.begun > sample.begun
@@ -165,7 +179,7 @@ impl History {
     /// The rates at present.
     #[must_use]
     pub fn rates(&self) -> Rates {
-        let line = self.since_nobody_waited();
+        let line = self.since_it_moves();
         let fast = line.per_second(Duration::from_secs(30), |sample| sample.begun);
         let slow = line.per_second(KEPT, |sample| sample.begun);
         let (admitted, unsteady) = match (fast, slow) {
@@ -183,10 +197,14 @@ impl History {
         let counted = line
             .over(Duration::from_secs(30), |sample| sample.begun)
             .map_or(0.0, |(count, _)| count);
+        let watched = line
+            .over(KEPT, |sample| sample.begun)
+            .map_or(0.0, |(_, seconds)| seconds);
         Rates {
             admitted,
             unsteady,
             counted,
+            watched,
             abandoned: self.abandoned(),
             begun: self
                 .per_second(Duration::from_secs(60), |sample| sample.begun)
@@ -197,12 +215,14 @@ impl History {
         }
     }
 
-    /// The history of the present line: who walked in before it says nothing
-    /// about how fast it moves.
-    fn since_nobody_waited(&self) -> Self {
-        let nobody = self.samples.iter().rposition(|sample| sample.waiting == 0);
+    /// The history of the present line: who walked in before it, or a time in which
+    /// nobody was called, says nothing about how fast it moves.
+    fn since_it_moves(&self) -> Self {
+        let last = |is: fn(&Sample) -> bool| self.samples.iter().rposition(is);
+        let nobody = last(|sample| sample.waiting == 0);
         let still_nobody = nobody.is_some_and(|at| at + 1 == self.samples.len());
-        let from = if still_nobody { 0 } else { nobody.unwrap_or(0) };
+        let nobody = nobody.filter(|_| !still_nobody).unwrap_or(0);
+        let from = nobody.max(last(|sample| sample.held).unwrap_or(0));
         Self {
             samples: self.samples.iter().skip(from).copied().collect(),
             offered: self.offered,
@@ -376,6 +396,28 @@ mod tests {
         assert!(polls(5_000, 8) - far(5_000, 8) < 8.0 * 25_000.0);
         let alone = polls(5_000, 1) - far(5_000, 2);
         assert!(alone < 45_000.0, "{alone}");
+    }
+
+    #[test]
+    fn a_pause_says_nothing_about_how_fast_a_line_moves() {
+        let mut history = History::default();
+        for second in 0..=40 {
+            let mut meta = meta();
+            meta.time = Timestamp(second * 1000);
+            if second <= 25 {
+                meta.rules.mode = Mode::Pause;
+            }
+            meta.begun = 100 * second.saturating_sub(25);
+            history.record(&line(meta, 0, &[]), 9_000);
+            if second == 30 {
+                // Three seconds of a hundred, of which the first came late.
+                let begins = wait(1_000, &history.rates(), Some(500.0)).unwrap();
+                assert!((begins.seconds - 2.0).abs() < 1e-9);
+            }
+        }
+        assert!((history.rates().admitted.unwrap() - 100.0).abs() < 1e-9);
+        let moves = wait(1_000, &history.rates(), Some(500.0)).unwrap();
+        assert!((moves.seconds - 10.0).abs() < 1e-9);
     }
 
     #[test]
