@@ -4,7 +4,8 @@
 //! do not know each other (`tests/tidy.rs` enforces it).
 //!
 //! - rules and names: [`room`], [`metrics`]; then [`clock`]
-//! - one trade each: [`token`], [`store`], [`visitor`], [`origin`], [`load`], [`pages`]
+//! - one trade each: [`tls`], [`token`], [`store`], [`visitor`], [`origin`], [`load`],
+//!   [`pages`]
 //! - what a gateway holds: [`server`], [`config`], [`ledger`]
 //! - what a visitor gets: [`reception`]; what the queue does: [`controller`]
 //! - doors: [`gateway`], [`api`]; [`catalog`] of the events behind them
@@ -27,5 +28,6 @@ pub mod room;
 pub mod run;
 pub mod server;
 pub mod store;
+pub mod tls;
 pub mod token;
 pub mod visitor;

@@ -84,6 +84,7 @@ names! {
     LOST_RACES = "controller_lost_races_total", Kind::Counter, None, "Steps that another gateway made first.";
     CONTROLLER_LAST_SUCCESS = "controller_last_success_timestamp_seconds", Kind::Gauge, Some(Unit::Seconds), "When the controller last read the store.";
     GATEWAYS = "gateways", Kind::Gauge, None, "Gateways that share the store.";
+    CERTIFICATE_ENDS = "tls_certificate_expiry_timestamp_seconds", Kind::Gauge, Some(Unit::Seconds), "When a certificate of the public door ends, by its first name.";
     BUILD_INFO = "build_info", Kind::Gauge, None, "1, with the version.";
     CONFIG_INFO = "config_info", Kind::Gauge, None, "1, with the hash of the configuration.";
     CONFIG_RELOADED = "config_last_reload_successful", Kind::Gauge, None, "1 if the configuration file was good when last read.";

@@ -16,7 +16,9 @@ use sumun::metrics;
 const RINGS: &[&[&str]] = &[
     &["room", "metrics"],
     &["clock"],
-    &["token", "store", "visitor", "origin", "load", "pages"],
+    &[
+        "tls", "token", "store", "visitor", "origin", "load", "pages",
+    ],
     &["server", "config", "ledger"],
     &["reception", "controller"],
     &["gateway", "catalog"],

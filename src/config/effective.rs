@@ -15,7 +15,7 @@ use crate::room::{
 };
 
 /// What may well differ between gateways of one store.
-const LOCAL: [&str; 5] = ["listen", "admin", "metrics", "state_dir", "log"];
+const LOCAL: [&str; 6] = ["listen", "tls", "admin", "metrics", "state_dir", "log"];
 
 impl Config {
     /// The effective settings as TOML, secrets hidden.

@@ -188,14 +188,16 @@ impl Leaf {
             Kind::Number(..) => text.parse::<f64>().map_or(verbatim, Value::from),
             Kind::Flag => text.parse::<bool>().map_or(verbatim, Value::from),
             Kind::Texts | Kind::Rules(_) => items().map(Value::from).collect(),
-            // Named secrets: `id:secret,id:secret`. What has no id is a
-            // secret all the same, and must not be shown as an id.
-            Kind::Tables(_) => items()
-                .map(|item| {
-                    let (id, secret) = item.split_once(':').unwrap_or(("", item));
-                    json!({ "id": id, "secret": secret })
-                })
-                .collect(),
+            // Pairs, of the table's first two keys: `id:secret,id:secret`. What
+            // has no id is a secret all the same, and must not be shown as an id.
+            Kind::Tables(keys) => {
+                let name = |at: usize| keys.get(at).map_or("", |key| key.name);
+                let pair = |item: &str| {
+                    let (first, second) = item.split_once(':').unwrap_or(("", item));
+                    json!({ name(0): first, name(1): second })
+                };
+                items().map(pair).collect()
+            }
             Kind::Text(_)
             | Kind::Secret
             | Kind::Word(_)

@@ -5,6 +5,7 @@
 
 mod effective;
 mod environment;
+mod front;
 pub mod raw;
 mod resolve;
 mod secrets;
@@ -23,6 +24,7 @@ use crate::room::{
     settings::RawEvent,
     units,
 };
+pub use crate::tls::{Files, Oldest};
 
 /// Where the file is looked for, in this order, when none is named.
 pub const FILES: [&str; 2] = ["gateway.toml", "/etc/sumun/gateway.toml"];
@@ -47,6 +49,8 @@ pub struct Config {
     pub pass_hosts: Vec<String>,
     /// Whether the origin sees our cookies and `Sumun-Token`.
     pub forward_token: bool,
+    /// Whether visitors may speak HTTP/2.
+    pub http2: bool,
     /// Where state is kept over restarts; `None` keeps nothing.
     pub state_dir: Option<PathBuf>,
     /// From the signal to stop until no more connections are accepted.
@@ -61,6 +65,9 @@ pub struct Config {
     pub limits: Limits,
     /// `[log]`.
     pub log: Log,
+    /// `[tls]`; without it the public door speaks plain HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// `[admin]`.
     pub admin: Admin,
     /// `[metrics]`.
@@ -78,6 +85,15 @@ pub struct Config {
     /// overrides of the API are laid over.
     #[serde(skip)]
     pub written_events: Vec<RawEvent>,
+}
+
+/// `[tls]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tls {
+    /// The first one is for those who ask for no name that another is for.
+    pub certificates: Vec<Files>,
+    /// The oldest version that is spoken.
+    pub min_version: Oldest,
 }
 
 /// The customer's server.

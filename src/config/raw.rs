@@ -13,6 +13,7 @@ use crate::room::{
     settings::{EVENT_KEYS, RawEvent},
     units,
 };
+use crate::tls::Oldest;
 
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
@@ -26,6 +27,7 @@ pub const FILE_KEYS: &[Key] = &[
     key("client_address_header", Kind::Text(100)),
     key("pass_hosts", Kind::Texts),
     key("forward_token", Kind::Flag),
+    key("http2", Kind::Flag),
     key("state_dir", Kind::Text(4000)),
     key("drain_delay", Kind::Duration(0, 5 * MINUTE)),
     key("drain_timeout", Kind::Duration(0, HOUR)),
@@ -70,6 +72,13 @@ const LOG_KEYS: &[Key] = &[
 const TLS_KEYS: &[Key] = &[
     key("cert_file", Kind::Text(4000)),
     key("key_file", Kind::Text(4000)),
+    key("certificates", Kind::Tables(CERTIFICATE_KEYS)),
+    key("min_version", Kind::Word(&["1.2", "1.3"])),
+];
+
+const CERTIFICATE_KEYS: &[Key] = &[
+    key("cert_file", Kind::Text(4000)),
+    key("key_file", Kind::Text(4000)),
 ];
 
 const ADMIN_KEYS: &[Key] = &[
@@ -109,6 +118,7 @@ pub(super) struct RawFile {
     pub(super) client_address_header: Option<String>,
     pub(super) pass_hosts: Vec<String>,
     pub(super) forward_token: bool,
+    pub(super) http2: Option<bool>,
     pub(super) state_dir: Option<String>,
     #[serde(with = "units::as_optional_text")]
     pub(super) drain_delay: Option<Duration>,
@@ -164,6 +174,16 @@ pub(super) struct RawLog {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawTls {
+    pub(super) cert_file: Option<String>,
+    pub(super) key_file: Option<String>,
+    pub(super) certificates: Vec<RawCertificate>,
+    pub(super) min_version: Option<Oldest>,
+}
+
+/// `{ cert_file, key_file }`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawCertificate {
     pub(super) cert_file: Option<String>,
     pub(super) key_file: Option<String>,
 }

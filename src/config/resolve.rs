@@ -10,10 +10,9 @@ use ipnet::IpNet;
 
 use super::{
     Admin, Api, ApiKey, Config, Limits, Log, Metrics, Origin, OriginHost, Signing, SigningKey,
-    Store, StoreUrl, Timeouts,
+    Store, StoreUrl, Timeouts, front,
     raw::{
         RawAdmin, RawApi, RawFile, RawLimits, RawNamedSecret, RawSigning, RawStore, RawTimeouts,
-        RawTls,
     },
     secrets::secret,
 };
@@ -38,7 +37,7 @@ const SIGNING_MIN: usize = 32;
 /// Resolves a whole file; `None` when a value without which there is no
 /// configuration has a fault.
 pub(super) fn config(raw: RawFile, faults: &mut Faults) -> Option<Config> {
-    tls(raw.tls.as_ref(), faults);
+    let tls = raw.tls.map(|raw| front::tls(raw, faults));
     let listen = address("listen", raw.listen.as_deref(), "0.0.0.0:8080", faults);
     let origin = origin(raw.origin.as_deref(), faults);
     let admin = admin(raw.admin, faults);
@@ -80,6 +79,7 @@ pub(super) fn config(raw: RawFile, faults: &mut Faults) -> Option<Config> {
         client_address_header,
         pass_hosts,
         forward_token: raw.forward_token,
+        http2: raw.http2.unwrap_or(true),
         state_dir: Some(PathBuf::from(state_dir)).filter(|dir| !dir.as_os_str().is_empty()),
         drain_delay: raw.drain_delay.unwrap_or(Duration::from_secs(5)),
         drain_timeout: raw.drain_timeout.unwrap_or(Duration::from_secs(20)),
@@ -90,6 +90,7 @@ pub(super) fn config(raw: RawFile, faults: &mut Faults) -> Option<Config> {
             level: raw.log.level.unwrap_or_default(),
             access: raw.log.access.unwrap_or(true),
         },
+        tls,
         admin: admin?,
         metrics,
         api,
@@ -128,23 +129,6 @@ fn limits(raw: &RawLimits, faults: &mut Faults) -> Limits {
             .and_then(|bytes| usize::try_from(bytes).ok())
             .unwrap_or(32 << 10),
     }
-}
-
-/// TLS at the front is known to the file, and not there yet.
-fn tls(raw: Option<&RawTls>, faults: &mut Faults) {
-    let Some(RawTls {
-        cert_file,
-        key_file,
-    }) = raw
-    else {
-        return;
-    };
-    let files = [cert_file, key_file].map(|file| file.as_deref().unwrap_or("-"));
-    faults.text(
-        "tls",
-        &files.join(", "),
-        "not in this version: terminate TLS before sumun and name that proxy in trusted_proxies",
-    );
 }
 
 fn address(

@@ -87,11 +87,20 @@ pub(crate) fn prepare_request(
     for (name, value) in forward.headers {
         headers.insert(name, value);
     }
-    headers.append(header::VIA, HeaderValue::from_static("1.1 sumun"));
+    headers.append(header::VIA, via(parts.version));
     put_on_host(headers, settings);
     parts.version = http::Version::HTTP_11;
     origin_form(&mut parts.uri);
     Asked { upgrade }
+}
+
+/// The protocol that the message came by (RFC 9110 §7.6.3).
+fn via(version: http::Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        http::Version::HTTP_10 => "1.0 sumun",
+        http::Version::HTTP_2 => "2.0 sumun",
+        _ => "1.1 sumun",
+    })
 }
 
 /// Which headers that need looking after a message has: found in one pass, so

@@ -2,6 +2,7 @@
 //! the controllers and the admin door, and the data threads that serve
 //! visitors.
 
+mod certificates;
 mod keys;
 mod memory;
 mod open;
@@ -21,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
 use crate::api::admin::AdminDoor;
@@ -35,6 +36,7 @@ use crate::origin::{HostHeader, OriginSettings};
 use crate::reception::Reception;
 use crate::server;
 use crate::store::StoreError;
+use crate::tls::{self, Front};
 use crate::token::{KeyError, Keyring};
 use crate::visitor::address::{InvalidProxies, TrustedProxies};
 
@@ -63,6 +65,9 @@ pub enum RunError {
     /// A signing key cannot be used.
     #[error("signing.keys: {0}")]
     Key(#[from] KeyError),
+    /// A certificate or its key cannot be used.
+    #[error("tls: {0}")]
+    Tls(#[from] tls::Fault),
     /// The proxies cannot be read.
     #[error("trusted_proxies: {0}")]
     Proxies(#[from] InvalidProxies),
@@ -180,12 +185,23 @@ pub async fn run(
     let catalog = Arc::clone(&parts.catalog);
     tasks.push(tokio::spawn(async move { catalog.run().await }));
     tasks.push(tokio::spawn(upkeep(Arc::clone(&parts.reception))));
+    let certificates = Arc::new(Notify::new());
     tasks.push(tokio::spawn(reloads(
         reload,
         config.clone(),
         Arc::clone(&parts.bench),
         Arc::clone(&parts.catalog),
+        Arc::clone(&certificates),
     )));
+    if let Some(front) = &parts.front {
+        let metrics = Arc::clone(&parts.bench.metrics);
+        let front = Arc::clone(front);
+        tasks.push(tokio::spawn(certificates::keep(
+            front,
+            metrics,
+            certificates,
+        )));
+    }
     if let Some(kept) = &parts.kept {
         tasks.push(tokio::spawn(Arc::clone(kept).keep()));
     }
@@ -216,6 +232,7 @@ struct Parts {
     manner: Arc<Manner>,
     origin: Arc<OriginSettings>,
     trusted: TrustedProxies,
+    front: Option<Arc<Front>>,
 }
 
 impl Parts {
@@ -227,6 +244,7 @@ impl Parts {
         let metrics = Arc::new(Metrics::default());
         let keyring = Keyring::new(keys::signing(config)?);
         let gateway = keys::gateway_name(state_dir)?;
+        let front = certificates::open(config)?;
         let (store, memory) = open::store(config, &clock).await?;
         let bench = Arc::new(Bench {
             store: store.measured(Arc::clone(&metrics)),
@@ -269,6 +287,7 @@ impl Parts {
             kept,
             _state_lock: state_lock.flatten(),
             trusted,
+            front,
         })
     }
 
@@ -408,9 +427,11 @@ async fn reloads(
     started: Config,
     bench: Arc<Bench>,
     catalog: Arc<Catalog>,
+    certificates: Arc<Notify>,
 ) {
     let metrics = &bench.metrics;
     while let Some(read) = reload.recv().await {
+        certificates.notify_one();
         let good = matches!(read, Reload::Fresh(_));
         metrics
             .gauge(&names::CONFIG_RELOADED, &[])

@@ -40,6 +40,8 @@ pub(super) fn start(
         keep_alive: config.timeouts.idle,
         body_idle: config.timeouts.idle,
         drain: config.drain_timeout,
+        tls: parts.front.as_ref().map(|front| front.server()),
+        http2: config.http2,
         on_refusal: Some(Arc::new(move |reason| {
             metrics
                 .counter(&names::REFUSALS, &[("reason", reason)])

@@ -1,5 +1,6 @@
-//! One client's connection: HTTP/1.1 by hyper, what hyper lets through checked,
-//! what takes too long ended, and the last answer delivered before the close.
+//! One client's connection: HTTP/1.1 or HTTP/2 by hyper, what hyper lets through
+//! checked, what takes too long ended, and the last answer delivered before the
+//! close.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -8,15 +9,16 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::Settings;
 use super::guard::{self, Refusal};
@@ -36,8 +38,11 @@ pub struct ConnectionInfo {
 /// The body of what goes out: the service's, or a refusal's few words.
 struct Answer<B> {
     content: Content<B>,
-    watch: Arc<Watch>,
+    _served: Served,
 }
+
+/// A request, until its answer has gone out or nobody wants it any more.
+struct Served(Arc<Watch>);
 
 enum Content<B> {
     Served(B),
@@ -57,43 +62,56 @@ enum End {
     Told(Order),
 }
 
+/// Requests of one HTTP/2 connection at once.
+const STREAMS_MAX: u32 = 128;
+
+/// What a client may send of one body before it is taken, in bytes.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// The same of all bodies of a connection.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Streams that a client has opened and given up again before they were looked
+/// at; one more ends the connection (CVE-2023-44487).
+const RESETS_MAX: usize = 32;
+
+/// Streams that we gave up for a client's faults; one more ends the connection.
+const ERRORS_MAX: usize = 256;
+
+/// How often a client with a request is asked whether it is there, and how long it
+/// may take to say so.
+const PING: Duration = Duration::from_secs(20);
+
 const TIMED_OUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// Serves one connection until it ends. Dropping the future ends it at once.
-pub(crate) async fn serve<S, F, B>(
-    socket: Watched,
-    watch: Arc<Watch>,
-    info: ConnectionInfo,
-    settings: Arc<Settings>,
-    service: Rc<S>,
-) where
-    S: Fn(Request<Incoming>, ConnectionInfo) -> F + 'static,
-    F: Future<Output = Response<B>> + 'static,
-    B: Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+/// What a connection is served with.
+pub(crate) struct Terms<S> {
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) info: ConnectionInfo,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) service: Rc<S>,
+}
+
+impl<S> Terms<S> {
+    fn desk(&self) -> Rc<Desk<S>> {
+        Rc::new(Desk {
+            service: Rc::clone(&self.service),
+            settings: Arc::clone(&self.settings),
+            info: self.info,
+            watch: Arc::clone(&self.watch),
+        })
+    }
+}
+
+/// Runs a connection until it ends, or is told to; `drain` says that no more
+/// requests are taken.
+async fn run<C>(watch: &Watch, connection: &mut C, drain: impl Fn(Pin<&mut C>)) -> End
+where
+    C: Future<Output = Result<(), hyper::Error>> + Unpin,
 {
-    let mut http = http1::Builder::new();
-    http.half_close(true)
-        .header_read_timeout(None)
-        .max_header_size(settings.header_bytes)
-        .max_buf_size(settings.header_bytes.max(settings.buffer_bytes));
-    let told = Arc::clone(&settings);
-    let desk = Rc::new(Desk {
-        service,
-        settings,
-        info,
-        watch: Arc::clone(&watch),
-    });
-    let respond = service_fn(move |request: Request<Incoming>| {
-        let desk = Rc::clone(&desk);
-        async move { Ok::<_, Infallible>(desk.answer(request).await) }
-    });
-    let mut connection = http
-        .serve_connection(TokioIo::new(socket), respond)
-        .with_upgrades();
     let mut draining = false;
-    let end = poll_fn(|context| {
+    poll_fn(|context| {
         watch.attend(context);
         let order = watch.order();
         if order != Order::Go {
@@ -101,9 +119,85 @@ pub(crate) async fn serve<S, F, B>(
         }
         if !draining && watch.is_draining() {
             draining = true;
-            Pin::new(&mut connection).graceful_shutdown();
+            drain(Pin::new(&mut *connection));
         }
-        Pin::new(&mut connection).poll(context).map(End::Finished)
+        Pin::new(&mut *connection).poll(context).map(End::Finished)
+    })
+    .await
+}
+
+/// Serves one connection of HTTP/2 (RFC 9113) until it ends.
+pub(crate) async fn serve_two<S, F, B>(socket: Watched, terms: Terms<S>)
+where
+    S: Fn(Request<Incoming>, ConnectionInfo) -> F + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (watch, settings) = (Arc::clone(&terms.watch), Arc::clone(&terms.settings));
+    watch.enter(Phase::Streams);
+    let desk = terms.desk();
+    let respond = service_fn(move |request: Request<Incoming>| {
+        let desk = Rc::clone(&desk);
+        async move { Ok::<_, Infallible>(desk.answer(request).await) }
+    });
+    let mut http = http2::Builder::new(OnThisThread);
+    http.timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .max_local_error_reset_streams(ERRORS_MAX)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    let mut connection = http.serve_connection(TokioIo::new(socket), respond);
+    let end = run(&watch, &mut connection, |connection| {
+        connection.graceful_shutdown();
+    });
+    if let End::Finished(Err(fault)) = end.await {
+        settings.refused("http2");
+        tracing::debug!(%fault, "connection ended");
+    }
+}
+
+/// Requests of one connection are served on its thread.
+#[derive(Clone, Copy)]
+struct OnThisThread;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            let _nothing = future.await;
+        });
+    }
+}
+
+/// Serves one connection of HTTP/1.1 until it ends. Dropping the future ends it
+/// at once.
+pub(crate) async fn serve_one<S, F, B>(socket: Watched, terms: Terms<S>)
+where
+    S: Fn(Request<Incoming>, ConnectionInfo) -> F + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (watch, settings) = (Arc::clone(&terms.watch), Arc::clone(&terms.settings));
+    let mut http = http1::Builder::new();
+    http.half_close(true)
+        .header_read_timeout(None)
+        .max_header_size(settings.header_bytes)
+        .max_buf_size(settings.header_bytes.max(settings.buffer_bytes));
+    let desk = terms.desk();
+    let respond = service_fn(move |request: Request<Incoming>| {
+        let desk = Rc::clone(&desk);
+        async move { Ok::<_, Infallible>(desk.answer(request).await) }
+    });
+    let mut connection = http
+        .serve_connection(TokioIo::new(socket), respond)
+        .with_upgrades();
+    let end = run(&watch, &mut connection, |connection| {
+        connection.graceful_shutdown();
     })
     .await;
     match end {
@@ -112,16 +206,16 @@ pub(crate) async fn serve<S, F, B>(
             if fault.is_user() {
                 watch.cut();
             } else if fault.is_parse_too_large() {
-                told.refused("head_size");
+                settings.refused("head_size");
             } else if fault.is_parse() {
-                told.refused("malformed");
+                settings.refused("malformed");
             }
             tracing::debug!(%fault, "connection ended");
         }
         End::Told(order) => {
             let speaks = order == Order::TimedOut && watch.may_say_408();
             if speaks {
-                told.refused("timeout");
+                settings.refused("timeout");
             }
             if watch.phase() == Phase::Answering {
                 watch.cut();
@@ -139,9 +233,7 @@ impl<S> Desk<S> {
         S: Fn(Request<Incoming>, ConnectionInfo) -> F,
         F: Future<Output = Response<B>>,
     {
-        let has_body = !request.body().is_end_stream();
-        self.watch
-            .begin(has_body, request.version() == Version::HTTP_10);
+        let served = Served::begin(&self.watch, &request);
         let checked = if self.watch.take_fragment() {
             Err(Refusal {
                 status: StatusCode::BAD_REQUEST,
@@ -160,15 +252,17 @@ impl<S> Desk<S> {
                 refused(refusal)
             }
         };
-        self.watch
-            .enter(if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                Phase::Tunnel
-            } else {
-                Phase::Answering
-            });
+        if self.watch.phase() != Phase::Streams {
+            self.watch
+                .enter(if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    Phase::Tunnel
+                } else {
+                    Phase::Answering
+                });
+        }
         response.map(|content| Answer {
             content,
-            watch: Arc::clone(&self.watch),
+            _served: served,
         })
     }
 }
@@ -225,8 +319,24 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
     }
 }
 
-impl<B> Drop for Answer<B> {
+impl Served {
+    fn begin<B: Body>(watch: &Arc<Watch>, request: &Request<B>) -> Self {
+        if watch.phase() == Phase::Streams {
+            watch.begin_stream();
+        } else {
+            let has_body = !request.body().is_end_stream();
+            watch.begin(has_body, request.version() == Version::HTTP_10);
+        }
+        Self(Arc::clone(watch))
+    }
+}
+
+impl Drop for Served {
     fn drop(&mut self) {
-        self.watch.answered();
+        if self.0.phase() == Phase::Streams {
+            self.0.end_stream();
+        } else {
+            self.0.answered();
+        }
     }
 }

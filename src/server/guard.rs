@@ -26,8 +26,30 @@ pub fn check<B>(request: &mut Request<B>, target_limit: usize) -> Result<(), Ref
     method(request.method())?;
     coding(request)?;
     expectation(request.headers())?;
+    one_cookie_line(request)?;
     target(request, target_limit)?;
     host(request)
+}
+
+/// HTTP/2 may send cookies in pieces (RFC 9113 §8.2.3); in HTTP/1.1 they are one line.
+fn one_cookie_line<B>(request: &mut Request<B>) -> Result<(), Refusal> {
+    if request.version() != Version::HTTP_2 {
+        return Ok(());
+    }
+    let headers = request.headers_mut();
+    let pieces: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if pieces.len() < 2 {
+        return Ok(());
+    }
+    let Ok(line) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) else {
+        return bad("cookie");
+    };
+    headers.insert(header::COOKIE, line);
+    Ok(())
 }
 
 fn method(method: &Method) -> Result<(), Refusal> {
@@ -114,7 +136,16 @@ fn target<B>(request: &mut Request<B>, limit: usize) -> Result<(), Refusal> {
 fn absolute<B>(request: &mut Request<B>) -> Result<(), Refusal> {
     let uri = request.uri();
     let known = matches!(uri.scheme_str(), Some("http" | "https"));
+    let two = request.version() == Version::HTTP_2;
     let (true, Some(authority)) = (known, uri.authority()) else {
+        if known
+            && two
+            && let Some(target) = uri.path_and_query().cloned()
+        {
+            // Without `:authority` it is `Host` that names it (RFC 9113 §8.3.1).
+            *request.uri_mut() = Uri::from(target);
+            return Ok(());
+        }
         return bad("target");
     };
     if Authority::parse(authority.as_str()).is_none() {
@@ -131,8 +162,18 @@ fn absolute<B>(request: &mut Request<B>) -> Result<(), Refusal> {
         },
         None => Uri::from_static("/"),
     };
-    // The sent `Host` still has to be a single well-formed one, though it loses.
-    host_lines(request.headers(), request.version())?;
+    // The sent `Host` still has to be a single well-formed one, though it loses. In
+    // HTTP/2 it may be missing, and must not say anything else (RFC 9113 §8.3.1).
+    if !two {
+        host_lines(request.headers(), request.version())?;
+    } else if request
+        .headers()
+        .get_all(header::HOST)
+        .iter()
+        .any(|sent| *sent != host)
+    {
+        return bad("host");
+    }
     request.headers_mut().insert(header::HOST, host);
     *request.uri_mut() = plain;
     Ok(())

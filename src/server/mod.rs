@@ -1,12 +1,13 @@
 //! The door: listeners, one per data thread on the same port, the limits of who
-//! may come in, and the orderly end. It knows nothing but a function from request
-//! to answer. (Places left free: TLS goes around the watched socket; HTTP/2 beside
-//! `connection`, chosen by ALPN.)
+//! may come in, TLS where it is asked for, and the orderly end. It knows nothing
+//! but a function from request to answer.
 
 mod connection;
+mod greeting;
 pub mod guard;
 mod limit;
 mod watch;
+mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -21,15 +22,15 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch as signal};
 use tokio::time::Instant;
 
 pub use connection::ConnectionInfo;
+use connection::Terms;
 pub use limit::Places;
 
-use watch::{Order, Patience, Watch, Watched};
+use watch::{Order, Patience, Watch};
 
 /// The limits of connections and heads. Shared by all data threads.
 #[derive(Clone)]
@@ -57,8 +58,13 @@ pub struct Settings {
     pub sweep: Duration,
     /// The longest that running requests may take once draining has begun.
     pub drain: Duration,
+    /// TLS, if the door speaks it.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Whether HTTP/2 is spoken: under TLS by ALPN, which `tls` has to offer,
+    /// without by prior knowledge (RFC 9113 §3.3).
+    pub http2: bool,
     /// Told the reason of each refusal, for metrics: `connections`, `connections_per_address`,
-    /// `head_size`, `malformed`, `timeout`, or that of a [`guard::Refusal`].
+    /// `tls`, `head_size`, `malformed`, `http2`, `timeout`, or that of a [`guard::Refusal`].
     pub on_refusal: Option<Arc<dyn Fn(&'static str) + Send + Sync>>,
 }
 
@@ -90,6 +96,8 @@ impl Default for Settings {
             linger_bytes: 1024 * 1024,
             sweep: Duration::from_secs(1),
             drain: Duration::from_secs(20),
+            tls: None,
+            http2: true,
             on_refusal: None,
         }
     }
@@ -182,19 +190,17 @@ where
         };
         let watch = Watch::new(place);
         house.watched.borrow_mut().push(Arc::downgrade(&watch));
-        let socket = Watched::new(tcp, Arc::clone(&watch), settings.linger_bytes);
-        let info = ConnectionInfo {
-            peer,
-            local,
-            tls: false,
-        };
-        tokio::task::spawn_local(connection::serve(
-            socket,
+        let terms = Terms {
             watch,
-            info,
-            Arc::clone(&settings),
-            Rc::clone(&service),
-        ));
+            info: ConnectionInfo {
+                peer,
+                local,
+                tls: settings.tls.is_some(),
+            },
+            settings: Arc::clone(&settings),
+            service: Rc::clone(&service),
+        };
+        tokio::task::spawn_local(greeting::welcome(tcp, terms));
     }
     drop(listener);
     house.empty(settings.drain).await;
@@ -263,25 +269,14 @@ async fn rest_after(fault: &io::Error) {
 }
 
 /// Says briefly that there is no room.
-fn turn_away(house: &Rc<House>, mut tcp: TcpStream) {
+fn turn_away(house: &Rc<House>, tcp: TcpStream) {
     if house.turned_away.get() >= TURNED_AWAY_AT_ONCE {
         return;
     }
     house.turned_away.set(house.turned_away.get() + 1);
     let house = Rc::clone(house);
     tokio::task::spawn_local(async move {
-        let talk = async {
-            tcp.write_all(NO_ROOM).await?;
-            tcp.shutdown().await?;
-            let mut scrap = [0; 1024];
-            for _ in 0..16 {
-                if tcp.read(&mut scrap).await? == 0 {
-                    break;
-                }
-            }
-            io::Result::Ok(())
-        };
-        let _gone_or_slow = tokio::time::timeout(Duration::from_secs(1), talk).await;
+        greeting::farewell(tcp, NO_ROOM).await;
         house.turned_away.set(house.turned_away.get() - 1);
     });
 }

@@ -2,6 +2,7 @@
 //! connection of its thread once a second and ends those that take too long;
 //! no timer is armed per request.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -13,9 +14,9 @@ use std::time::Duration;
 use socket2::SockRef;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::limit::Place;
+use super::wire::Wire;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub(crate) enum Phase {
     Lingering,
     /// No longer HTTP.
     Tunnel,
+    /// HTTP/2: any number of requests at once.
+    Streams,
 }
 
 /// What the sweep wants of a connection.
@@ -70,6 +73,7 @@ pub(crate) struct Watch {
     draining: AtomicBool,
     wants_read: AtomicBool,
     wants_write: AtomicBool,
+    wants_flush: AtomicBool,
     /// Whether a byte of the present head came.
     began: AtomicBool,
     fragment: AtomicBool,
@@ -78,13 +82,15 @@ pub(crate) struct Watch {
     probe: AtomicBool,
     half_closed: AtomicBool,
     cut: AtomicBool,
+    /// Requests of HTTP/2 that are being served.
+    streams: AtomicU32,
     waker: OnceLock<Waker>,
     _place: Place,
 }
 
 /// The client's socket, watched.
 pub(crate) struct Watched {
-    tcp: TcpStream,
+    wire: Wire,
     watch: Arc<Watch>,
     /// Whether the next bytes belong to a request line.
     in_request_line: bool,
@@ -103,6 +109,7 @@ impl Watch {
             draining: AtomicBool::new(false),
             wants_read: AtomicBool::new(false),
             wants_write: AtomicBool::new(false),
+            wants_flush: AtomicBool::new(false),
             began: AtomicBool::new(false),
             fragment: AtomicBool::new(false),
             has_body: AtomicBool::new(false),
@@ -110,6 +117,7 @@ impl Watch {
             probe: AtomicBool::new(false),
             half_closed: AtomicBool::new(false),
             cut: AtomicBool::new(false),
+            streams: AtomicU32::new(0),
             waker: OnceLock::new(),
             _place: place,
         })
@@ -122,7 +130,8 @@ impl Watch {
             2 => Phase::Serving,
             3 => Phase::Answering,
             4 => Phase::Lingering,
-            _ => Phase::Tunnel,
+            5 => Phase::Tunnel,
+            _ => Phase::Streams,
         }
     }
 
@@ -137,6 +146,18 @@ impl Watch {
         self.close_delimited.store(close_delimited, Relaxed);
         self.began.store(false, Relaxed);
         self.enter(Phase::Serving);
+    }
+
+    /// A request of HTTP/2 begins to be served.
+    pub(crate) fn begin_stream(&self) {
+        self.streams.fetch_add(1, Relaxed);
+        self.quiet.store(0, Relaxed);
+    }
+
+    /// A request of HTTP/2 is over, served or not.
+    pub(crate) fn end_stream(&self) {
+        self.streams.fetch_sub(1, Relaxed);
+        self.quiet.store(0, Relaxed);
     }
 
     /// The answer's body has ended; a tunnel and the farewell are phases of their own.
@@ -184,6 +205,18 @@ impl Watch {
         }
     }
 
+    /// Waits until the connection is told to end, or to take no more requests.
+    pub(crate) async fn ordered(&self) {
+        poll_fn(|context| {
+            self.attend(context);
+            if self.order() == Order::Go && !self.is_draining() {
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     pub(crate) fn drain(&self) {
         self.draining.store(true, Relaxed);
         self.wake();
@@ -203,12 +236,13 @@ impl Watch {
             Phase::Idle if quiet > patience.idle => self.tell(Order::Close),
             Phase::Lingering if quiet > patience.linger => self.tell(Order::Close),
             Phase::Serving | Phase::Answering => self.sweep_active(quiet, patience),
+            Phase::Streams => self.sweep_streams(quiet, patience),
             Phase::Head | Phase::Idle | Phase::Lingering | Phase::Tunnel => {}
         }
     }
 
     fn sweep_active(&self, quiet: u32, patience: &Patience) {
-        let stalled = self.wants_read.load(Relaxed) || self.wants_write.load(Relaxed);
+        let stalled = self.wants_read.load(Relaxed) || self.takes_nothing();
         if stalled && quiet > patience.body {
             return self.tell(Order::TimedOut);
         }
@@ -222,6 +256,24 @@ impl Watch {
             self.probe.store(true, Relaxed);
             self.wake();
         }
+    }
+
+    /// Without a request it ends like an idle connection, with a GOAWAY first; with
+    /// some it ends when the client takes nothing of what is sent.
+    fn sweep_streams(&self, quiet: u32, patience: &Patience) {
+        if self.streams.load(Relaxed) > 0 {
+            if self.takes_nothing() && quiet > patience.body {
+                self.tell(Order::Close);
+            }
+        } else if quiet > patience.idle.saturating_add(patience.linger) {
+            self.tell(Order::Close);
+        } else if quiet > patience.idle {
+            self.drain();
+        }
+    }
+
+    fn takes_nothing(&self) -> bool {
+        self.wants_write.load(Relaxed) || self.wants_flush.load(Relaxed)
     }
 
     fn wake(&self) {
@@ -239,9 +291,9 @@ impl Patience {
 }
 
 impl Watched {
-    pub(crate) fn new(tcp: TcpStream, watch: Arc<Watch>, linger_bytes: usize) -> Self {
+    pub(crate) fn new(wire: Wire, watch: Arc<Watch>, linger_bytes: usize) -> Self {
         Self {
-            tcp,
+            wire,
             watch,
             in_request_line: true,
             linger_bytes,
@@ -251,7 +303,7 @@ impl Watched {
 
     /// A last word, if the socket takes it at once.
     pub(crate) fn say(&self, words: &[u8]) {
-        let _full_or_gone = self.tcp.try_write(words);
+        self.wire.say(words);
     }
 
     /// Bytes of a head came in.
@@ -280,13 +332,10 @@ impl Watched {
         }
     }
 
-    /// Whether the client is still there: its end is noticed without reading its bytes.
-    fn probe(&self) -> io::Result<()> {
-        match SockRef::from(&self.tcp).peek(&mut [MaybeUninit::uninit()]) {
-            Ok(0) => self.watch.half_closed.store(true, Relaxed),
-            Ok(_) => {}
-            Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {}
-            Err(fault) => return Err(fault),
+    /// Whether the client is still there: its end is noticed though nobody reads.
+    fn probe(&mut self) -> io::Result<()> {
+        if self.wire.has_ended()? {
+            self.watch.half_closed.store(true, Relaxed);
         }
         Ok(())
     }
@@ -294,7 +343,13 @@ impl Watched {
     fn wrote(&self, polled: &Poll<io::Result<usize>>) {
         let pending = polled.is_pending();
         self.watch.wants_write.store(pending, Relaxed);
-        if !pending && self.watch.phase() != Phase::Head {
+        // Frames of an HTTP/2 connection without a request are no use of it.
+        let is_used = match self.watch.phase() {
+            Phase::Head => false,
+            Phase::Streams => self.watch.streams.load(Relaxed) > 0,
+            _ => true,
+        };
+        if !pending && is_used {
             self.watch.quiet.store(0, Relaxed);
             self.watch.ended.store(0, Relaxed);
         }
@@ -308,14 +363,14 @@ impl AsyncRead for Watched {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.tcp).poll_read(context, buffer);
+        let polled = Pin::new(&mut self.wire).poll_read(context, buffer);
         self.watch.wants_read.store(polled.is_pending(), Relaxed);
         let came = buffer.filled().get(before..).unwrap_or_default();
         if !came.is_empty() {
             match self.watch.phase() {
                 phase @ (Phase::Head | Phase::Idle) => self.head_bytes(phase, came),
                 Phase::Serving | Phase::Answering => self.watch.quiet.store(0, Relaxed),
-                Phase::Lingering | Phase::Tunnel => {}
+                Phase::Lingering | Phase::Tunnel | Phase::Streams => {}
             }
         }
         polled
@@ -328,7 +383,7 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.tcp).poll_write(context, bytes);
+        let polled = Pin::new(&mut self.wire).poll_write(context, bytes);
         self.wrote(&polled);
         polled
     }
@@ -338,13 +393,13 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.tcp).poll_write_vectored(context, slices);
+        let polled = Pin::new(&mut self.wire).poll_write_vectored(context, slices);
         self.wrote(&polled);
         polled
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.wire.is_write_vectored()
     }
 
     /// hyper flushes each time its task runs, so this is where a probe is answered.
@@ -352,17 +407,20 @@ impl AsyncWrite for Watched {
         if self.watch.probe.swap(false, Relaxed) {
             self.probe()?;
         }
-        Pin::new(&mut self.tcp).poll_flush(context)
+        let polled = Pin::new(&mut self.wire).poll_flush(context);
+        // Only under TLS there is anything to wait for.
+        self.watch.wants_flush.store(polled.is_pending(), Relaxed);
+        polled
     }
 
     /// Ends our half, then throws away what the client still sends: closing a
     /// socket with unread bytes resets it, and the answer would be lost.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.shut {
-            ready!(Pin::new(&mut self.tcp).poll_shutdown(context))?;
+            ready!(Pin::new(&mut self.wire).poll_shutdown(context))?;
             self.shut = true;
             let unread = match self.watch.phase() {
-                Phase::Tunnel => false,
+                Phase::Tunnel | Phase::Streams => false,
                 Phase::Head => true,
                 _ => self.watch.has_body.load(Relaxed),
             };
@@ -377,7 +435,7 @@ impl AsyncWrite for Watched {
         let mut scrap = [MaybeUninit::uninit(); 4096];
         loop {
             let mut buffer = ReadBuf::uninit(&mut scrap);
-            let read = ready!(Pin::new(&mut self.tcp).poll_read(context, &mut buffer));
+            let read = ready!(Pin::new(&mut self.wire).poll_read(context, &mut buffer));
             let came = buffer.filled().len();
             if read.is_err() || came == 0 || came >= self.linger_bytes {
                 return Poll::Ready(Ok(()));
@@ -390,7 +448,7 @@ impl AsyncWrite for Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         if self.watch.cut.load(Relaxed) {
-            let _closed_anyway = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+            let _closed_anyway = SockRef::from(self.wire.tcp()).set_linger(Some(Duration::ZERO));
         }
     }
 }

@@ -1,0 +1,60 @@
+//! The certificates of the public door: read at the start, looked at again every
+//! few seconds and at SIGHUP. A bad one is reported and the old one is shown on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tracing::{error, info};
+
+use crate::config::Config;
+use crate::metrics::{self as names, Metrics};
+use crate::tls::{Fault, Front};
+
+/// How often the files are looked at: renewals replace them, in whatever way.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Opens the certificates that a configuration names, if it names any.
+pub(super) fn open(config: &Config) -> Result<Option<Arc<Front>>, Fault> {
+    let Some(tls) = &config.tls else {
+        return Ok(None);
+    };
+    let front = Front::open(&tls.certificates, tls.min_version, config.http2)?;
+    Ok(Some(Arc::new(front)))
+}
+
+/// Keeps them fresh, until dropped.
+pub(super) async fn keep(front: Arc<Front>, metrics: Arc<Metrics>, asked: Arc<Notify>) {
+    tell(&front, &metrics);
+    let mut last = None;
+    loop {
+        let _asked_or_time = tokio::time::timeout(LOOK, asked.notified()).await;
+        let looking = Arc::clone(&front);
+        let Ok(looked) = tokio::task::spawn_blocking(move || looking.refresh()).await else {
+            continue;
+        };
+        match looked {
+            Ok(true) => {
+                info!("other certificates are shown from now on");
+                tell(&front, &metrics);
+            }
+            Ok(false) => {}
+            Err(fault) if last.as_ref() == Some(&fault) => continue,
+            Err(fault) => {
+                error!(%fault, "the certificates cannot be read again; the old ones are shown on");
+                last = Some(fault);
+                continue;
+            }
+        }
+        last = None;
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds since 1970")]
+fn tell(front: &Front, metrics: &Metrics) {
+    for (name, ends) in front.ends() {
+        metrics
+            .gauge(&names::CERTIFICATE_ENDS, &[("name", &name)])
+            .set(ends as f64);
+    }
+}

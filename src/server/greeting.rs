@@ -1,0 +1,134 @@
+//! What a new connection begins with: a TLS handshake where the door speaks TLS,
+//! and whether HTTP/1.1 or HTTP/2 follows.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::connection::{ConnectionInfo, Terms, serve_one, serve_two};
+use super::watch::Watched;
+use super::wire::Wire;
+
+/// What an HTTP/2 connection begins with (RFC 9113 §3.4); no request of HTTP/1.1
+/// begins so.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The first byte of a TLS handshake (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 22;
+
+/// A client that began a preface has so long for the rest of its first line.
+const SOON: Duration = Duration::from_millis(20);
+
+const PLAIN_TO_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n\
+    cache-control: no-store\r\nconnection: close\r\ncontent-length: 40\r\n\r\n\
+    This port speaks HTTPS: use https://...\n";
+
+enum Protocol {
+    One,
+    Two,
+}
+
+/// Greets a connection and serves it until it ends.
+pub(super) async fn welcome<S, F, B>(tcp: TcpStream, terms: Terms<S>)
+where
+    S: Fn(Request<Incoming>, ConnectionInfo) -> F + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let settings = &terms.settings;
+    let greeting = async {
+        match &settings.tls {
+            None if !settings.http2 => Ok((Wire::Plain(tcp), Protocol::One)),
+            None => plain(tcp).await,
+            Some(tls) => handshake(tcp, Arc::clone(tls)).await,
+        }
+    };
+    let greeted = tokio::select! {
+        biased;
+        greeted = greeting => greeted,
+        // Too slow, or the server drains and nothing was asked yet.
+        () = terms.watch.ordered() => return,
+    };
+    let (wire, protocol) = match greeted {
+        Ok(greeted) => greeted,
+        Err(fault) => {
+            if settings.tls.is_some() {
+                settings.refused("tls");
+            }
+            return tracing::debug!(%fault, "no connection came to be");
+        }
+    };
+    let socket = Watched::new(wire, Arc::clone(&terms.watch), settings.linger_bytes);
+    match protocol {
+        Protocol::One => serve_one(socket, terms).await,
+        Protocol::Two => serve_two(socket, terms).await,
+    }
+}
+
+/// Without TLS: HTTP/2 for who begins with its preface (prior knowledge).
+async fn plain(tcp: TcpStream) -> io::Result<(Wire, Protocol)> {
+    let mut begun = [0; PREFACE.len()];
+    let mut came = tcp.peek(&mut begun).await?;
+    let so_far = |begun: &[u8], came: usize| {
+        let said = begun.get(..came).unwrap_or_default();
+        !said.is_empty() && PREFACE.starts_with(said)
+    };
+    // A preface that comes in pieces is waited for; requests do not begin so.
+    for _ in 0..50 {
+        if !so_far(&begun, came) || came == PREFACE.len() {
+            break;
+        }
+        tokio::time::sleep(SOON).await;
+        came = tcp.peek(&mut begun).await?;
+    }
+    let protocol = if came == PREFACE.len() && so_far(&begun, came) {
+        Protocol::Two
+    } else {
+        Protocol::One
+    };
+    Ok((Wire::Plain(tcp), protocol))
+}
+
+async fn handshake(tcp: TcpStream, tls: Arc<rustls::ServerConfig>) -> io::Result<(Wire, Protocol)> {
+    let mut first = [0];
+    if tcp.peek(&mut first).await? == 1 && first.first() != Some(&HANDSHAKE) {
+        farewell(tcp, PLAIN_TO_TLS).await;
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "no TLS, but plain words",
+        ));
+    }
+    let stream = TlsAcceptor::from(tls).accept(tcp).await?;
+    let protocol = match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Protocol::Two,
+        _ => Protocol::One,
+    };
+    Ok((Wire::Tls(Box::new(stream)), protocol))
+}
+
+/// Says a last word and throws away what the client still sends, a little of it and
+/// for a moment: closing a socket with unread bytes resets it, and the word is lost.
+pub(super) async fn farewell(mut tcp: TcpStream, words: &[u8]) {
+    let talk = async {
+        tcp.write_all(words).await?;
+        tcp.shutdown().await?;
+        let mut scrap = [0; 1024];
+        for _ in 0..16 {
+            if tcp.read(&mut scrap).await? == 0 {
+                break;
+            }
+        }
+        io::Result::Ok(())
+    };
+    let _gone_or_slow = tokio::time::timeout(Duration::from_secs(1), talk).await;
+}

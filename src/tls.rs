@@ -1,0 +1,318 @@
+//! TLS at the front (RFC 8446, RFC 5246): certificates and keys from files,
+//! chosen by the name that the client asks for (SNI, RFC 6066 §3), and exchanged
+//! while the server runs: connections that stand keep theirs.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+use serde::{Deserialize, Serialize};
+use x509_parser::extensions::GeneralName;
+use x509_parser::parse_x509_certificate;
+
+/// The two files of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Files {
+    /// The certificate, then those that signed it: PEM.
+    pub cert_file: PathBuf,
+    /// Its private key: PEM, of PKCS#8, PKCS#1 or SEC 1.
+    pub key_file: PathBuf,
+}
+
+/// The oldest version that is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Oldest {
+    /// TLS 1.2.
+    #[default]
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// TLS 1.3.
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+/// Which of the two files has a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// `cert_file`.
+    Certificate,
+    /// `key_file`.
+    Key,
+}
+
+impl Part {
+    /// The setting's name.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Certificate => "cert_file",
+            Self::Key => "key_file",
+        }
+    }
+}
+
+/// Files that cannot be used: which, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Which file.
+    pub part: Part,
+    /// Its name.
+    pub file: PathBuf,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (key, file) = (self.part.key(), self.file.display());
+        write!(to, "{key} {file}: {}", self.remedy)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// A certificate with its key, ready to be shown.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    key: Arc<CertifiedKey>,
+    names: Vec<String>,
+    /// When it ends, Unix seconds.
+    pub ends: i64,
+}
+
+impl Certificate {
+    /// Reads a certificate and its key, and checks that they belong together.
+    ///
+    /// # Errors
+    /// The file that cannot be used, and what to do.
+    pub fn read(files: &Files) -> Result<Self, Fault> {
+        let Files {
+            cert_file,
+            key_file,
+        } = files;
+        let in_certificate = |remedy: String| Fault {
+            part: Part::Certificate,
+            file: cert_file.clone(),
+            remedy,
+        };
+        let in_key = |remedy: String| Fault {
+            part: Part::Key,
+            file: key_file.clone(),
+            remedy,
+        };
+        let chain = CertificateDer::pem_file_iter(cert_file)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|fault| in_certificate(unreadable(&fault, "certificates")))?;
+        let Some(first) = chain.first() else {
+            let remedy = "holds no certificate: name a file of PEM certificates, yours first";
+            return Err(in_certificate(remedy.to_owned()));
+        };
+        let (names, ends) = names_and_end(first).map_err(in_certificate)?;
+        let key = PrivateKeyDer::from_pem_file(key_file)
+            .map_err(|fault| in_key(unreadable(&fault, "a private key")))?;
+        let key = aws_lc_rs::sign::any_supported_type(&key)
+            .map_err(|fault| in_key(format!("the key cannot be used: {fault}")))?;
+        let key = CertifiedKey::new(chain, key);
+        key.keys_match().map_err(|_| {
+            in_key(format!(
+                "is not the key of the certificate in {}: name the key that it was made with",
+                cert_file.display()
+            ))
+        })?;
+        Ok(Self {
+            key: Arc::new(key),
+            names,
+            ends,
+        })
+    }
+
+    /// Its first name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.names.first().map_or("-", String::as_str)
+    }
+}
+
+fn unreadable(fault: &pem::Error, what: &str) -> String {
+    match fault {
+        pem::Error::Io(fault) => format!("cannot be read: {fault}"),
+        pem::Error::NoItemsFound => format!("holds no PEM of {what}"),
+        other => format!("is no PEM of {what}: {other}"),
+    }
+}
+
+/// The names that a certificate is for, in lower case, and when it ends.
+fn names_and_end(certificate: &CertificateDer<'_>) -> Result<(Vec<String>, i64), String> {
+    let (_, parsed) = parse_x509_certificate(certificate)
+        .map_err(|fault| format!("the first certificate is malformed: {fault}"))?;
+    let alternatives = parsed
+        .subject_alternative_name()
+        .map_err(|fault| format!("the first certificate's names are malformed: {fault}"))?;
+    let names = alternatives.map_or_else(Vec::new, |alternatives| {
+        let names = alternatives.value.general_names.iter();
+        let dns = names.filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        });
+        dns.collect()
+    });
+    Ok((names, parsed.validity().not_after.timestamp()))
+}
+
+/// Certificates by the name asked for.
+#[derive(Debug)]
+struct Choice {
+    /// Whole names, and `*.`-names by what follows the star.
+    exact: HashMap<String, Arc<CertifiedKey>>,
+    below: HashMap<String, Arc<CertifiedKey>>,
+    /// For clients that ask for no name, or for one that nothing is for.
+    first: Option<Arc<CertifiedKey>>,
+}
+
+impl Choice {
+    fn of(certificates: &[Certificate]) -> Self {
+        let (mut exact, mut below) = (HashMap::new(), HashMap::new());
+        for certificate in certificates {
+            for name in &certificate.names {
+                // Of two for one name the first one written counts.
+                let (map, name) = match name.strip_prefix("*.") {
+                    Some(rest) => (&mut below, rest),
+                    None => (&mut exact, name.as_str()),
+                };
+                map.entry(name.to_owned())
+                    .or_insert_with(|| Arc::clone(&certificate.key));
+            }
+        }
+        Self {
+            exact,
+            below,
+            first: certificates.first().map(|first| Arc::clone(&first.key)),
+        }
+    }
+
+    /// A star stands for exactly one label (RFC 9525 §6.3).
+    fn choose(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let named = name.and_then(|name| {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            let starred = || self.below.get(name.split_once('.')?.1);
+            self.exact.get(&name).or_else(starred)
+        });
+        named.or(self.first.as_ref()).map(Arc::clone)
+    }
+}
+
+/// What the handshake chooses from; exchanged whole.
+#[derive(Debug)]
+struct Shown(ArcSwap<Choice>);
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.load().choose(hello.server_name())
+    }
+}
+
+/// TLS at the public door.
+#[derive(Debug)]
+pub struct Front {
+    files: Vec<Files>,
+    shown: Arc<Shown>,
+    certificates: Mutex<Vec<Certificate>>,
+    server: Arc<ServerConfig>,
+}
+
+impl Front {
+    /// Reads all certificates. `http2` is offered by ALPN (RFC 7301) beside HTTP/1.1.
+    ///
+    /// # Errors
+    /// The first file that cannot be used.
+    pub fn open(files: &[Files], oldest: Oldest, http2: bool) -> Result<Self, Fault> {
+        let certificates = read(files)?;
+        let shown = Arc::new(Shown(ArcSwap::from_pointee(Choice::of(&certificates))));
+        let server = server(oldest, http2, Arc::clone(&shown)).map_err(|fault| Fault {
+            part: Part::Certificate,
+            file: files
+                .first()
+                .map_or_else(PathBuf::new, |first| first.cert_file.clone()),
+            remedy: format!("TLS cannot be set up: {fault}"),
+        })?;
+        Ok(Self {
+            files: files.to_vec(),
+            shown,
+            certificates: Mutex::new(certificates),
+            server: Arc::new(server),
+        })
+    }
+
+    /// What handshakes are made with.
+    #[must_use]
+    pub fn server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.server)
+    }
+
+    /// Reads the files again; new connections see what is new. Tells whether
+    /// anything is.
+    ///
+    /// # Errors
+    /// The first file that cannot be used: what was shown before is shown on.
+    pub fn refresh(&self) -> Result<bool, Fault> {
+        let fresh = read(&self.files)?;
+        let mut known = self
+            .certificates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let same = known
+            .iter()
+            .zip(&fresh)
+            .all(|(a, b)| a.key.cert == b.key.cert);
+        if same {
+            return Ok(false);
+        }
+        self.shown.0.store(Arc::new(Choice::of(&fresh)));
+        *known = fresh;
+        Ok(true)
+    }
+
+    /// The name of each certificate, and when it ends (Unix seconds).
+    #[must_use]
+    pub fn ends(&self) -> Vec<(String, i64)> {
+        let known = self
+            .certificates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let each = known.iter();
+        each.map(|certificate| (certificate.name().to_owned(), certificate.ends))
+            .collect()
+    }
+}
+
+fn read(files: &[Files]) -> Result<Vec<Certificate>, Fault> {
+    files.iter().map(Certificate::read).collect()
+}
+
+fn server(oldest: Oldest, http2: bool, shown: Arc<Shown>) -> Result<ServerConfig, rustls::Error> {
+    let versions: &[&SupportedProtocolVersion] = match oldest {
+        Oldest::Tls12 => &[&TLS13, &TLS12],
+        Oldest::Tls13 => &[&TLS13],
+    };
+    let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)?
+        .with_no_client_auth()
+        .with_cert_resolver(shown);
+    // Resumption without state: tickets, whose keys change by themselves.
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    if http2 {
+        config.alpn_protocols.push(b"h2".to_vec());
+    }
+    config.alpn_protocols.push(b"http/1.1".to_vec());
+    Ok(config)
+}

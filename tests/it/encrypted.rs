@@ -1,0 +1,426 @@
+//! TLS at the public door, and HTTP/2 with it and without.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
+use sumun::run::Reload;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::support::{Plan, Reply, Site, until};
+
+/// Who signs the certificates of a test.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    root: CertificateDer<'static>,
+    dir: TempDir,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let root = params.self_signed(&key).unwrap();
+        Self {
+            root: root.der().clone(),
+            issuer: Issuer::new(params, key),
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// Writes a certificate for some names, and its key, over what stands there.
+    fn sign(&self, file: &str, names: &[&str]) -> (PathBuf, PathBuf) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(names).unwrap();
+        let signed = params.signed_by(&key, &self.issuer).unwrap();
+        let at = |ending: &str| self.dir.path().join(format!("{file}.{ending}"));
+        std::fs::write(at("key"), key.serialize_pem()).unwrap();
+        std::fs::write(at("crt"), signed.pem()).unwrap();
+        (at("crt"), at("key"))
+    }
+
+    fn client(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        alpn: &[&str],
+    ) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root.clone()).unwrap();
+        let provider = Arc::new(default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config
+    }
+
+    /// A browser of today.
+    fn browser(&self) -> Arc<ClientConfig> {
+        Arc::new(self.client(&[&TLS13, &TLS12], &["h2", "http/1.1"]))
+    }
+}
+
+fn section((cert, key): &(PathBuf, PathBuf)) -> String {
+    let (cert, key) = (cert.display(), key.display());
+    format!("[tls]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n")
+}
+
+async fn connect(
+    to: SocketAddr,
+    client: &Arc<ClientConfig>,
+    name: &str,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(to).await?;
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    TlsConnector::from(Arc::clone(client))
+        .connect(name, tcp)
+        .await
+}
+
+/// The names of the certificate that is shown to who asks for `name`.
+async fn shown(site: &Site, authority: &Authority, name: &str) -> CertificateDer<'static> {
+    let stream = connect(site.door, &authority.browser(), name)
+        .await
+        .unwrap();
+    let chain = stream.get_ref().1.peer_certificates().unwrap();
+    chain[0].clone().into_owned()
+}
+
+fn pem(file: &Path) -> CertificateDer<'static> {
+    use rustls::pki_types::pem::PemObject;
+    CertificateDer::from_pem_file(file).unwrap()
+}
+
+fn get(target: &str) -> http::request::Builder {
+    Request::get(target)
+        .header("accept", "text/html")
+        .header("sec-fetch-dest", "document")
+}
+
+type Streams = http2::SendRequest<Full<Bytes>>;
+
+/// A connection of HTTP/2.
+async fn two<S>(stream: S) -> Streams
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+{
+    let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (send, connection) = shaken.await.unwrap();
+    tokio::spawn(connection);
+    send
+}
+
+async fn ask(
+    send: &mut Streams,
+    request: http::request::Builder,
+    body: &str,
+) -> Response<Incoming> {
+    let request = request.body(Full::new(Bytes::from(body.to_owned())));
+    send.send_request(request.unwrap()).await.unwrap()
+}
+
+async fn text(answer: Response<Incoming>) -> String {
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn a_browser_speaks_http_2_and_its_pass_is_secure() {
+    let authority = Authority::new();
+    let files = authority.sign("site", &["shop.example"]);
+    let site = Plan::event("limit = 1")
+        .tables(&section(&files))
+        .open()
+        .await;
+    let stream = connect(site.door, &authority.browser(), "shop.example")
+        .await
+        .unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let mut browser = two(stream).await;
+    let answer = ask(&mut browser, get("https://shop.example/a?b"), "").await;
+    assert_eq!(
+        (answer.status().as_u16(), answer.version()),
+        (200, Version::HTTP_2)
+    );
+    let cookie = answer.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(cookie.starts_with("__Host-sumun_main="), "{cookie}");
+    assert!(cookie.contains("; Secure"), "{cookie}");
+    let seen = site.origin.last();
+    assert_eq!(seen.target, "/a?b");
+    for (name, value) in [
+        ("host", "shop.example"),
+        ("x-forwarded-proto", "https"),
+        ("via", "2.0 sumun"),
+    ] {
+        assert_eq!(seen.header(name), Some(value));
+    }
+    // Cookies in pieces, as browsers send them in HTTP/2, are one line at the origin.
+    let pass = cookie.split(';').next().unwrap();
+    let request = get("https://shop.example/cart")
+        .header("cookie", "a=1")
+        .header("cookie", pass)
+        .header("cookie", "b=2");
+    assert_eq!(ask(&mut browser, request, "").await.status(), 200);
+    assert_eq!(site.origin.last().header("cookie"), Some("a=1; b=2"));
+    // Somebody else waits, over HTTP/1.1.
+    site.until_busy().await;
+    let client = Arc::new(authority.client(&[&TLS13], &["http/1.1"]));
+    let stream = connect(site.door, &client, "shop.example").await.unwrap();
+    let (mut one, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = get("/").header("host", "shop.example");
+    let request = request.body(Full::new(Bytes::new())).unwrap();
+    let answer = one.send_request(request).await.unwrap();
+    assert_eq!(answer.headers()["sumun-status"], "wait");
+}
+
+#[tokio::test]
+async fn many_requests_at_once_share_a_connection_and_bodies_come_whole() {
+    let authority = Authority::new();
+    let files = authority.sign("site", &["shop.example"]);
+    let site = Plan::event("").tables(&section(&files)).open().await;
+    let body = "x".repeat(300_000);
+    let page = body.clone();
+    site.origin.answers(move |seen| match seen.body.len() {
+        0 => Reply::text(page.clone()),
+        length => Reply::text(format!("{length} bytes")),
+    });
+    let stream = connect(site.door, &authority.browser(), "shop.example")
+        .await
+        .unwrap();
+    let browser = two(stream).await;
+    let each = (0..40).map(|index| {
+        let (mut browser, body) = (browser.clone(), body.clone());
+        async move {
+            let target = format!("https://shop.example/{index}");
+            let (request, sent) = match index % 2 {
+                0 => (get(&target), ""),
+                _ => (Request::post(&target), body.as_str()),
+            };
+            text(ask(&mut browser, request, sent).await).await
+        }
+    });
+    let answers = futures_util::future::join_all(each).await;
+    for (index, answer) in answers.iter().enumerate() {
+        match index % 2 {
+            0 => assert!(*answer == body, "{} bytes", answer.len()),
+            _ => assert_eq!(answer, "300000 bytes"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_certificate_is_chosen_by_name_and_exchanged_while_running() {
+    let authority = Authority::new();
+    let first = authority.sign("first", &["a.example"]);
+    let second = authority.sign("second", &["b.example", "*.b.example"]);
+    let more = format!(
+        "{}certificates = [{{ cert_file = {:?}, key_file = {:?} }}]\n",
+        section(&first),
+        second.0,
+        second.1
+    );
+    let plan = Plan::event("").tables(&more);
+    let mut site = plan.clone().open().await;
+    assert_eq!(shown(&site, &authority, "a.example").await, pem(&first.0));
+    for name in ["b.example", "www.b.example"] {
+        assert_eq!(
+            shown(&site, &authority, name).await,
+            pem(&second.0),
+            "{name}"
+        );
+    }
+    // Who asks for another name gets the first, and does not believe it.
+    let stranger = connect(site.door, &authority.browser(), "c.example").await;
+    assert!(stranger.unwrap_err().to_string().contains("certificate"));
+
+    let stream = connect(site.door, &authority.browser(), "b.example")
+        .await
+        .unwrap();
+    let mut before = two(stream).await;
+    let old = pem(&second.0);
+    authority.sign("second", &["b.example"]);
+    // As at SIGHUP.
+    site.rewrite(plan.clone()).await;
+    until("the new certificate", async || {
+        let now = shown(&site, &authority, "b.example").await;
+        (now != old).then_some(())
+    })
+    .await;
+    // The connection that stands goes on.
+    assert_eq!(
+        ask(&mut before, get("https://b.example/"), "")
+            .await
+            .status(),
+        200
+    );
+    // A bad file changes nothing.
+    std::fs::write(&second.1, "no key").unwrap();
+    site.server.reload.send(Reload::Faulty).await.unwrap();
+    assert_eq!(shown(&site, &authority, "a.example").await, pem(&first.0));
+    authority.sign("second", &["b.example"]);
+    site.rewrite(plan).await;
+    until("a good one again", async || {
+        let now = shown(&site, &authority, "b.example").await;
+        (now == pem(&second.0)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_and_an_old_version_refused_where_it_is_unwanted() {
+    let authority = Authority::new();
+    let files = authority.sign("site", &["shop.example"]);
+    for version in [&TLS12, &TLS13] {
+        let site = Plan::event("").tables(&section(&files)).open().await;
+        let client = Arc::new(authority.client(&[version], &["http/1.1"]));
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            let mut stream = connect(site.door, &client, "shop.example").await.unwrap();
+            let ask = b"GET / HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n\r\n";
+            stream.write_all(ask).await.unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            assert!(answer.starts_with(b"HTTP/1.1 200"), "{version:?}");
+            assert_eq!(
+                stream.get_ref().1.handshake_kind(),
+                Some(kind),
+                "{version:?}"
+            );
+        }
+    }
+    let only = format!("{}min_version = \"1.3\"\n", section(&files));
+    let site = Plan::event("").tables(&only).open().await;
+    let client = Arc::new(authority.client(&[&TLS12], &[]));
+    assert!(connect(site.door, &client, "shop.example").await.is_err());
+}
+
+#[tokio::test]
+async fn plain_words_to_an_encrypted_door_are_told_so() {
+    let authority = Authority::new();
+    let files = authority.sign("site", &["shop.example"]);
+    let site = Plan::event("").tables(&section(&files)).open().await;
+    let mut tcp = TcpStream::connect(site.door).await.unwrap();
+    tcp.write_all(b"GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+    assert!(
+        head.contains(&format!("content-length: {}", body.len())),
+        "{head}"
+    );
+    assert!(body.contains("HTTPS"), "{body}");
+}
+
+#[tokio::test]
+async fn who_leaves_an_encrypted_connection_cancels_the_origins_work() {
+    let authority = Authority::new();
+    let files = authority.sign("site", &["shop.example"]);
+    let site = Plan::event("").tables(&section(&files)).open().await;
+    let (_open, closed) = tokio::sync::watch::channel(false);
+    site.origin.answers(move |_| Reply::page().behind(&closed));
+    let client = Arc::new(authority.client(&[&TLS13], &["http/1.1"]));
+    let mut stream = connect(site.door, &client, "shop.example").await.unwrap();
+    let ask = b"GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n";
+    stream.write_all(ask).await.unwrap();
+    let in_flight = || {
+        site.ledger()
+            .load
+            .report(
+                site.ledger().monotonic_ms(),
+                std::time::Duration::from_secs(10),
+            )
+            .in_flight
+    };
+    until("the request is at the origin", async || {
+        (in_flight() == 1).then_some(())
+    })
+    .await;
+    stream.shutdown().await.unwrap();
+    drop(stream);
+    until("nothing is in flight", async || {
+        (in_flight() == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_by_prior_knowledge_and_only_where_it_may_be() {
+    let site = Site::with("").await;
+    let mut known = two(TcpStream::connect(site.door).await.unwrap()).await;
+    let answer = ask(&mut known, get("http://shop.example/"), "").await;
+    assert_eq!(
+        (answer.status().as_u16(), answer.version()),
+        (200, Version::HTTP_2)
+    );
+    // `Host` that says something else than `:authority` (RFC 9113 §8.3.1).
+    let other = get("http://shop.example/").header("host", "evil.example");
+    assert_eq!(ask(&mut known, other, "").await.status(), 400);
+    assert_eq!(
+        ask(
+            &mut known,
+            Request::builder()
+                .method("TRACE")
+                .uri("http://shop.example/"),
+            ""
+        )
+        .await
+        .status(),
+        405
+    );
+
+    let site = Plan::event("").top("http2 = false").open().await;
+    let mut tcp = TcpStream::connect(site.door).await.unwrap();
+    tcp.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    tcp.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, b"", "no frame of HTTP/2");
+}
+
+#[tokio::test]
+async fn a_drain_lets_requests_of_http_2_finish() {
+    let mut site = Site::with("").await;
+    let (open, gate) = tokio::sync::watch::channel(false);
+    site.origin.answers(move |_| Reply::page().behind(&gate));
+    let mut known = two(TcpStream::connect(site.door).await.unwrap()).await;
+    let running = tokio::spawn(async move {
+        ask(&mut known, get("http://shop.example/"), "")
+            .await
+            .status()
+    });
+    until("the request is at the origin", async || {
+        (!site.origin.seen().is_empty()).then_some(())
+    })
+    .await;
+    site.begin_stop();
+    until("nobody is let in any more", async || {
+        TcpStream::connect(site.door).await.err()
+    })
+    .await;
+    open.send(true).unwrap();
+    assert_eq!(running.await.unwrap(), 200);
+    site.ended().await;
+}
