@@ -143,7 +143,7 @@ async fn text(answer: Response<Incoming>) -> String {
     String::from_utf8(body.to_vec()).unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browser_speaks_http_2_and_its_pass_is_secure() {
     let authority = Authority::new();
     let files = authority.sign("site", &["shop.example"]);
@@ -193,7 +193,7 @@ async fn a_browser_speaks_http_2_and_its_pass_is_secure() {
     assert_eq!(answer.headers()["sumun-status"], "wait");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_requests_at_once_share_a_connection_and_bodies_come_whole() {
     let authority = Authority::new();
     let files = authority.sign("site", &["shop.example"]);
@@ -228,7 +228,7 @@ async fn many_requests_at_once_share_a_connection_and_bodies_come_whole() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_certificate_is_chosen_by_name_and_exchanged_while_running() {
     let authority = Authority::new();
     let first = authority.sign("first", &["a.example"]);
@@ -365,7 +365,7 @@ async fn who_leaves_an_encrypted_connection_cancels_the_origins_work() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_2_is_spoken_by_prior_knowledge_and_only_where_it_may_be() {
     let site = Site::with("").await;
     let mut known = two(TcpStream::connect(site.door).await.unwrap()).await;
@@ -400,7 +400,7 @@ async fn http_2_is_spoken_by_prior_knowledge_and_only_where_it_may_be() {
     assert_eq!(answer, b"", "no frame of HTTP/2");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_lets_requests_of_http_2_finish() {
     let mut site = Site::with("").await;
     let (open, gate) = tokio::sync::watch::channel(false);
