@@ -6,7 +6,7 @@ use tracing::info;
 
 use super::Controller;
 use crate::room::decision::OnFailure;
-use crate::room::time::millis;
+use crate::room::time::{Timestamp, millis};
 use crate::store::{LetIn, Reply};
 
 /// Touches and beats go to the store at least this often.
@@ -113,6 +113,7 @@ impl Controller {
                             session: stay.session,
                             number: None,
                             proven: true,
+                            until: Timestamp(0),
                             id: None,
                         });
                         self.ledger.sessions.hear(stay, now);

@@ -296,6 +296,7 @@ impl Untold {
             session: SessionKey(self.session.as_slice().try_into().ok()?),
             number: self.number,
             proven: self.proven,
+            until: Timestamp(0),
             id: id.transpose().ok()?,
         })
     }
@@ -339,6 +340,7 @@ impl Look {
             tokens: 0.0,
             tokens_at: Timestamp(0),
             recovery: None,
+            shares: Vec::new(),
             ..snapshot.meta.clone()
         };
         Self {

@@ -212,11 +212,34 @@ impl Ledger {
     /// told when it is back. False when this one is to wait, or when so many
     /// were let in that no more can be told of.
     #[must_use]
-    pub fn let_in(&self, visitor: LetIn) -> bool {
+    pub fn let_in(&self, visitor: LetIn, now: Timestamp, expires: Timestamp) -> bool {
         if self.lets_all_in() {
-            return self.sessions.note_let_in(visitor);
+            return self.begin_untold(visitor, now, expires);
         }
-        self.fill_slot(visitor)
+        self.fill_slot(visitor, now, expires)
+    }
+
+    /// A session begins that the store is told of later. It is known before it is
+    /// noted: whoever tells looks whether it lives.
+    fn begin_untold(&self, visitor: LetIn, now: Timestamp, expires: Timestamp) -> bool {
+        let stay = self.sessions.stay(visitor.session, now, expires);
+        let noted = self.sessions.note_let_in(visitor);
+        if !noted {
+            stay.end(now);
+        }
+        noted
+    }
+
+    /// How long a session may be idle: as the store guards it, where its rules are
+    /// stricter than the settings here.
+    #[must_use]
+    pub fn session_idle(&self) -> Duration {
+        let idle = self.settings.load().session_idle;
+        let view = self.view.load();
+        let guarded = view
+            .as_ref()
+            .map(|view| view.snapshot.meta.rules.session_idle_ms);
+        guarded.map_or(idle, |guarded| idle.min(Duration::from_millis(guarded)))
     }
 
     /// How the event stands towards newcomers. An order of the operator's
@@ -347,7 +370,9 @@ impl Ledger {
             first.peers.retain(|peer| peer != gateway);
         }
         first.ended = self.sessions.ended();
+        // Of whom the store was not told, it is told as of newcomers.
         let mut sessions = self.sessions.living(self.now());
+        sessions.retain(|(session, _)| !self.sessions.is_let_in(*session));
         let (mut live, mut spent) = self.heard.memory();
         let mut parts = Vec::new();
         loop {

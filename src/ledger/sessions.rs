@@ -271,9 +271,18 @@ impl Sessions {
         let living = living.filter(|visitor| self.lives(visitor.session, now));
         let with_proof = living.map(|visitor| LetIn {
             proven: visitor.proven || self.was_heard(visitor.session),
+            until: self.good_until(visitor.session),
             ..visitor
         });
         with_proof.collect()
+    }
+
+    /// Until when the store, or this gateway without it, said that a session lives.
+    fn good_until(&self, session: SessionKey) -> Timestamp {
+        let shard = lock(self.shard(session));
+        shard
+            .get(&session)
+            .map_or(Timestamp(0), |stay| stay.acknowledged())
     }
 
     /// Whether a session counts, by what is known here.

@@ -15,6 +15,7 @@ use crate::room::gate::Gate;
 use crate::room::share::{Holder, SHARE_MS, ShareAsk};
 use crate::room::snapshot::Snapshot;
 use crate::room::ticket::Number;
+use crate::room::time::Timestamp;
 use crate::store::LetIn;
 
 /// Who stands in line and has not asked for so long does not stand before
@@ -159,48 +160,56 @@ impl Ledger {
             && self.store_is_away()
             && self.view().is_some_and(|view| {
                 let meta = &view.snapshot.meta;
-                meta.gate() == Gate::Open && meta.recovery.is_none()
+                meta.gate() == Gate::Open && meta.recovery.is_none() && meta.called == meta.issued
             })
+    }
+
+    /// Slots that may be filled, by the share and by the limit as it is now: that of
+    /// the settings or of the store, whichever is lower.
+    fn slots(&self, left: u64) -> u64 {
+        let Some(view) = self.view() else { return 0 };
+        let meta = &view.snapshot.meta;
+        let limits = [self.settings.load().limit, meta.rules.limit];
+        let Some(limit) = limits.into_iter().flatten().min() else {
+            return u64::MAX;
+        };
+        let own = meta
+            .shares
+            .iter()
+            .find(|share| share.holder == self.share.holder);
+        let others = meta.reserved() - own.map_or(0, |share| share.slots).min(meta.reserved());
+        let taken = view.snapshot.sessions + meta.ghosts + others + self.sessions.untold();
+        left.min(limit.saturating_sub(taken))
     }
 
     /// Whether a newcomer would walk in by this gateway's share.
     #[must_use]
     pub(super) fn share_is_open(&self) -> bool {
-        if !self.admits_alone() || self.someone_waits() {
+        if !self.admits_alone() {
             return false;
         }
-        let unlimited = self.settings.load().limit.is_none();
         let now_ms = self.monotonic_ms();
         let mut state = self.share.lock();
         state.tidy(now_ms);
-        !state.closed && state.line.is_empty() && (unlimited || state.left(now_ms) > 0)
-    }
-
-    /// Whether anybody waited to be called when the store was lost.
-    fn someone_waits(&self) -> bool {
-        self.view().is_none_or(|view| {
-            let meta = &view.snapshot.meta;
-            meta.called != meta.issued
-        })
+        !state.closed && state.line.is_empty() && self.slots(state.left(now_ms)) > 0
     }
 
     /// Fills a slot of the share, for a newcomer or for who stands in line:
     /// the store is told when it is back. False when there is none for them.
-    pub(super) fn fill_slot(&self, visitor: LetIn) -> bool {
+    pub(super) fn fill_slot(&self, visitor: LetIn, now: Timestamp, expires: Timestamp) -> bool {
         if !self.admits_alone() {
             return false;
         }
         if self.sessions.is_let_in(visitor.session) {
             return true;
         }
-        if visitor.number.map_or_else(
-            || self.someone_waits(),
-            |number| self.heard.is_spent(number),
-        ) {
+        if visitor
+            .number
+            .is_some_and(|number| self.heard.is_spent(number))
+        {
             return false;
         }
         let rate = self.rate_alone();
-        let unlimited = self.settings.load().limit.is_none();
         let now_ms = self.monotonic_ms();
         let mut state = self.share.lock();
         state.tidy(now_ms);
@@ -214,31 +223,27 @@ impl Ledger {
             None if state.line.is_empty() => 0,
             None => return false,
         };
-        let slots = if unlimited {
-            u64::MAX
-        } else {
-            state.left(now_ms)
-        };
+        let slots = self.slots(state.left(now_ms));
         #[expect(clippy::cast_precision_loss, reason = "at most LINE_MAX")]
         let paid = state.tokens(rate, now_ms) >= before as f64 + 1.0;
         // Noted before the slot is taken: what is said of the share meanwhile
         // is rather too much.
-        if state.closed || slots <= before || !paid || !self.sessions.note_let_in(visitor) {
+        if state.closed || slots <= before || !paid || !self.begin_untold(visitor, now, expires) {
             return false;
         }
-        if !unlimited {
-            state.left -= 1;
+        state.left = state.left.saturating_sub(1);
+        if rate.is_some() {
+            state.tokens -= 1.0;
         }
-        state.tokens -= 1.0;
         if let Some(number) = visitor.number {
             state.line.remove(&number);
         }
         true
     }
 
-    /// Takes note of a place given without the store: nobody passes it here.
+    /// Takes note of a place given: should the store go, nobody passes it here.
     pub fn stands_alone(&self, number: Number) {
-        if self.admits_alone() {
+        if self.keeps_share() {
             let now_ms = self.monotonic_ms();
             self.share.lock().stands(number, now_ms);
         }
@@ -369,13 +374,12 @@ mod tests {
                     session,
                     number: None,
                     proven: true,
+                    until: Timestamp(0),
                     id: None,
                 };
                 let now = ledger.now();
                 let idle = ledger.settings.load().session_idle;
-                if ledger.let_in(visitor) {
-                    let _stay = ledger.sessions.stay(session, now, now.plus(idle));
-                }
+                let _let_in = ledger.let_in(visitor, now, now.plus(idle));
                 return;
             }
             self.batches += 1;

@@ -49,7 +49,8 @@ pub(crate) fn prepare_request(
         .then(|| asked_upgrade(&parts.headers))
         .flatten();
     let trailers = seen.te && has_token(&parts.headers, &header::TE, "trailers");
-    let chunked = has_body && seen.transfer_encoding;
+    // In HTTP/2 a body needs no header to be one.
+    let chunked = has_body && (seen.transfer_encoding || !seen.content_length);
     let headers = &mut parts.headers;
     headers.reserve(PUT_ON + forward.headers.len());
     take_off_hop_by_hop(headers, &seen);

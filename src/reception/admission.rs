@@ -26,6 +26,7 @@ pub(super) fn let_in_from_line(
         session: session_of(ticket),
         number: Some(ticket.number),
         proven: false,
+        until: Timestamp(0),
         id: who.id,
     };
     let inside = let_in(ledger, &who, visitor)?;
@@ -39,8 +40,8 @@ pub(super) fn let_in_from_line(
 /// one not in: then places are given, as otherwise.
 pub(super) fn let_in(ledger: &Ledger, who: &Who, visitor: LetIn) -> Option<Outcome> {
     let now = ledger.now();
-    let expires = now.plus(ledger.settings.load().session_idle);
-    if !ledger.let_in(visitor) {
+    let expires = now.plus(ledger.session_idle());
+    if !ledger.let_in(visitor, now, expires) {
         return None;
     }
     let inside = inside(ledger, who, visitor.session, now, expires);

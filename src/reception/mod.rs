@@ -159,6 +159,7 @@ impl Reception {
                 Outcome::Inside(inside(ledger, who, key, begun, expires))
             }
             Ok(Entered::Ticket { number }) => {
+                ledger.stands_alone(number);
                 ledger.counts.tickets.increment(1);
                 Outcome::Waits(self.first(ledger, who, number))
             }
@@ -173,6 +174,7 @@ impl Reception {
             session: SessionKey(rand::random()),
             number: None,
             proven: false,
+            until: Timestamp(0),
             id: who.id,
         };
         if let Some(inside) = let_in(ledger, who, visitor) {

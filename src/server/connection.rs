@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -70,6 +70,9 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// The same of all bodies of a connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// What is held of one answer that the client does not take, in bytes.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// Streams that a client has opened and given up again before they were looked
 /// at; one more ends the connection (CVE-2023-44487).
@@ -147,6 +150,7 @@ where
         .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(RESETS_MAX)
         .max_local_error_reset_streams(ERRORS_MAX)
         .keep_alive_interval(PING)
@@ -232,8 +236,10 @@ impl<S> Desk<S> {
     where
         S: Fn(Request<Incoming>, ConnectionInfo) -> F,
         F: Future<Output = Response<B>>,
+        B: Body<Data = Bytes>,
     {
         let served = Served::begin(&self.watch, &request);
+        let is_head = request.method() == Method::HEAD;
         let checked = if self.watch.take_fragment() {
             Err(Refusal {
                 status: StatusCode::BAD_REQUEST,
@@ -252,19 +258,45 @@ impl<S> Desk<S> {
                 refused(refusal)
             }
         };
-        if self.watch.phase() != Phase::Streams {
-            self.watch
-                .enter(if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    Phase::Tunnel
-                } else {
-                    Phase::Answering
-                });
+        if self.watch.phase() == Phase::Streams {
+            return without_body(response, is_head).map(|content| Answer {
+                content,
+                _served: served,
+            });
         }
+        self.watch
+            .enter(if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                Phase::Tunnel
+            } else {
+                Phase::Answering
+            });
         response.map(|content| Answer {
             content,
             _served: served,
         })
     }
+}
+
+/// In HTTP/1.1 hyper leaves out the body that an answer must not have (RFC 9110
+/// §6.4.1); in HTTP/2 it sends what there is.
+fn without_body<B: Body>(response: Response<Content<B>>, is_head: bool) -> Response<Content<B>> {
+    let status = response.status();
+    if !is_head && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED {
+        return response;
+    }
+    let length = match response.body() {
+        Content::Served(body) => body.size_hint().exact(),
+        Content::Words(words) => words.as_ref().map(|words| words.len() as u64),
+    };
+    let (mut head, _body) = response.into_parts();
+    match length.filter(|_| is_head && status != StatusCode::NO_CONTENT) {
+        _ if head.headers.contains_key(header::CONTENT_LENGTH) => {}
+        Some(length) => {
+            head.headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+        None => {}
+    }
+    Response::from_parts(head, Content::Words(None))
 }
 
 fn refused<B>(refusal: Refusal) -> Response<Content<B>> {

@@ -8,7 +8,7 @@ use http::{Method, Request, StatusCode, Uri, Version};
 
 use crate::visitor::address::Authority;
 
-/// Why a request is refused. The connection is closed after the answer.
+/// Why a request is refused. A connection of HTTP/1.1 is closed after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What the client gets.
@@ -25,31 +25,13 @@ pub struct Refusal {
 pub fn check<B>(request: &mut Request<B>, target_limit: usize) -> Result<(), Refusal> {
     method(request.method())?;
     coding(request)?;
-    expectation(request.headers())?;
-    one_cookie_line(request)?;
+    expectation(request)?;
+    if request.version() == Version::HTTP_2 {
+        one_cookie_line(request.headers_mut())?;
+        one_length(request.headers_mut())?;
+    }
     target(request, target_limit)?;
     host(request)
-}
-
-/// HTTP/2 may send cookies in pieces (RFC 9113 §8.2.3); in HTTP/1.1 they are one line.
-fn one_cookie_line<B>(request: &mut Request<B>) -> Result<(), Refusal> {
-    if request.version() != Version::HTTP_2 {
-        return Ok(());
-    }
-    let headers = request.headers_mut();
-    let pieces: Vec<&[u8]> = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
-    if pieces.len() < 2 {
-        return Ok(());
-    }
-    let Ok(line) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) else {
-        return bad("cookie");
-    };
-    headers.insert(header::COOKIE, line);
-    Ok(())
 }
 
 fn method(method: &Method) -> Result<(), Refusal> {
@@ -91,13 +73,56 @@ fn coding<B>(request: &Request<B>) -> Result<(), Refusal> {
     bad("transfer_encoding")
 }
 
-fn expectation(headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut lines = headers.get_all(header::EXPECT).iter();
+/// `100-continue` or nothing. hyper says it in HTTP/1.1 when the origin begins to
+/// take the body, and never in HTTP/2: who waits for it there is to come without
+/// (RFC 9110 §10.1.1).
+fn expectation<B>(request: &Request<B>) -> Result<(), Refusal> {
+    let mut lines = request.headers().get_all(header::EXPECT).iter();
+    let is_said = request.version() != Version::HTTP_2;
     match (lines.next(), lines.next()) {
         (None, _) => Ok(()),
-        (Some(value), None) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Ok(()),
+        (Some(value), None)
+            if is_said && value.as_bytes().eq_ignore_ascii_case(b"100-continue") =>
+        {
+            Ok(())
+        }
         _ => refuse(StatusCode::EXPECTATION_FAILED, "expectation"),
     }
+}
+
+/// HTTP/2 may send cookies in pieces (RFC 9113 §8.2.3); in HTTP/1.1 they are one line.
+fn one_cookie_line(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    let pieces: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if pieces.len() < 2 {
+        return Ok(());
+    }
+    let Ok(line) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) else {
+        return bad("cookie");
+    };
+    headers.insert(header::COOKIE, line);
+    Ok(())
+}
+
+/// One plain number, or none: hyper compares repeated ones as numbers only, and
+/// takes an empty one for nought.
+fn one_length(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    let mut lines = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lines.next().map(HeaderValue::as_bytes) else {
+        return Ok(());
+    };
+    let plain = !first.is_empty() && first.iter().all(u8::is_ascii_digit);
+    if !plain || lines.any(|line| line.as_bytes() != first) {
+        return bad("content_length");
+    }
+    let first = HeaderValue::from_bytes(first);
+    if let Ok(first) = first {
+        headers.insert(header::CONTENT_LENGTH, first);
+    }
+    Ok(())
 }
 
 /// Origin form, absolute form (which becomes origin form and wins over `Host`,
@@ -113,12 +138,20 @@ fn target<B>(request: &mut Request<B>, limit: usize) -> Result<(), Refusal> {
     if !target.as_str().bytes().all(|byte| byte.is_ascii_graphic()) {
         return bad("target");
     }
-    if target.as_str() == "*" {
-        return if request.method() == Method::OPTIONS && uri.authority().is_none() {
-            Ok(())
-        } else {
-            bad("target")
+    let two = request.version() == Version::HTTP_2;
+    if target.as_str() == "*" && request.method() == Method::OPTIONS {
+        return match uri.authority() {
+            None => Ok(()),
+            Some(_) if two => {
+                absolute(request)?;
+                *request.uri_mut() = Uri::from_static("*");
+                Ok(())
+            }
+            Some(_) => bad("target"),
         };
+    }
+    if two && !target.as_str().starts_with('/') {
+        return bad("target");
     }
     if !target.as_str().starts_with('/') {
         // `http://host?query` has an empty path; origin form needs its slash.

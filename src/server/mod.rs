@@ -97,7 +97,7 @@ impl Default for Settings {
             sweep: Duration::from_secs(1),
             drain: Duration::from_secs(20),
             tls: None,
-            http2: true,
+            http2: false,
             on_refusal: None,
         }
     }
@@ -178,7 +178,10 @@ where
             Ok(place) => place,
             Err(reason) => {
                 settings.refused(reason);
-                turn_away(&house, tcp);
+                // Under TLS there is nobody to say it to.
+                if settings.tls.is_none() {
+                    turn_away(&house, tcp);
+                }
                 continue;
             }
         };

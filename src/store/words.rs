@@ -101,6 +101,9 @@ pub struct LetIn {
     pub number: Option<Number>,
     /// Whether it was heard from again since: who was not is given a moment to come.
     pub proven: bool,
+    /// Until when its pass is good: one that is over by the store's time is not
+    /// taken in. Filled in when the store is told.
+    pub until: Timestamp,
     /// The customer's own id, if the API gave one.
     pub id: Option<IdHash>,
 }
@@ -244,6 +247,9 @@ pub struct Shadow {
     pub spent: Vec<(u64, Bits)>,
     /// The other gateways it knew.
     pub peers: Vec<String>,
+    /// Whether one of them was gone for no longer than a session may be idle.
+    #[serde(default)]
+    pub misses_one: bool,
     /// Whether this is the last part.
     pub complete: bool,
     /// A valid token older than the store's knowledge was met.

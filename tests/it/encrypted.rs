@@ -1,4 +1,4 @@
-//! TLS at the public door, and HTTP/2 with it and without.
+//! TLS at the public door, and HTTP/2 under it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -110,16 +110,16 @@ fn pem(file: &Path) -> CertificateDer<'static> {
     CertificateDer::from_pem_file(file).unwrap()
 }
 
-fn get(target: &str) -> http::request::Builder {
+pub(crate) fn get(target: &str) -> http::request::Builder {
     Request::get(target)
         .header("accept", "text/html")
         .header("sec-fetch-dest", "document")
 }
 
-type Streams = http2::SendRequest<Full<Bytes>>;
+pub(crate) type Streams = http2::SendRequest<Full<Bytes>>;
 
 /// A connection of HTTP/2.
-async fn two<S>(stream: S) -> Streams
+pub(crate) async fn two<S>(stream: S) -> Streams
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
@@ -129,7 +129,7 @@ where
     send
 }
 
-async fn ask(
+pub(crate) async fn ask(
     send: &mut Streams,
     request: http::request::Builder,
     body: &str,
@@ -138,7 +138,7 @@ async fn ask(
     send.send_request(request.unwrap()).await.unwrap()
 }
 
-async fn text(answer: Response<Incoming>) -> String {
+pub(crate) async fn text(answer: Response<Incoming>) -> String {
     let body = answer.into_body().collect().await.unwrap().to_bytes();
     String::from_utf8(body.to_vec()).unwrap()
 }
@@ -148,6 +148,7 @@ async fn a_browser_speaks_http_2_and_its_pass_is_secure() {
     let authority = Authority::new();
     let files = authority.sign("site", &["shop.example"]);
     let site = Plan::event("limit = 1")
+        .top("http2 = true")
         .tables(&section(&files))
         .open()
         .await;
@@ -197,7 +198,11 @@ async fn a_browser_speaks_http_2_and_its_pass_is_secure() {
 async fn many_requests_at_once_share_a_connection_and_bodies_come_whole() {
     let authority = Authority::new();
     let files = authority.sign("site", &["shop.example"]);
-    let site = Plan::event("").tables(&section(&files)).open().await;
+    let site = Plan::event("")
+        .top("http2 = true")
+        .tables(&section(&files))
+        .open()
+        .await;
     let body = "x".repeat(300_000);
     let page = body.clone();
     site.origin.answers(move |seen| match seen.body.len() {
@@ -239,7 +244,7 @@ async fn the_certificate_is_chosen_by_name_and_exchanged_while_running() {
         second.0,
         second.1
     );
-    let plan = Plan::event("").tables(&more);
+    let plan = Plan::event("").top("http2 = true").tables(&more);
     let mut site = plan.clone().open().await;
     assert_eq!(shown(&site, &authority, "a.example").await, pem(&first.0));
     for name in ["b.example", "www.b.example"] {
@@ -291,7 +296,11 @@ async fn a_session_is_resumed_and_an_old_version_refused_where_it_is_unwanted() 
     let authority = Authority::new();
     let files = authority.sign("site", &["shop.example"]);
     for version in [&TLS12, &TLS13] {
-        let site = Plan::event("").tables(&section(&files)).open().await;
+        let site = Plan::event("")
+            .top("http2 = true")
+            .tables(&section(&files))
+            .open()
+            .await;
         let client = Arc::new(authority.client(&[version], &["http/1.1"]));
         for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
             let mut stream = connect(site.door, &client, "shop.example").await.unwrap();
@@ -308,7 +317,11 @@ async fn a_session_is_resumed_and_an_old_version_refused_where_it_is_unwanted() 
         }
     }
     let only = format!("{}min_version = \"1.3\"\n", section(&files));
-    let site = Plan::event("").tables(&only).open().await;
+    let site = Plan::event("")
+        .top("http2 = true")
+        .tables(&only)
+        .open()
+        .await;
     let client = Arc::new(authority.client(&[&TLS12], &[]));
     assert!(connect(site.door, &client, "shop.example").await.is_err());
 }
@@ -317,7 +330,11 @@ async fn a_session_is_resumed_and_an_old_version_refused_where_it_is_unwanted() 
 async fn plain_words_to_an_encrypted_door_are_told_so() {
     let authority = Authority::new();
     let files = authority.sign("site", &["shop.example"]);
-    let site = Plan::event("").tables(&section(&files)).open().await;
+    let site = Plan::event("")
+        .top("http2 = true")
+        .tables(&section(&files))
+        .open()
+        .await;
     let mut tcp = TcpStream::connect(site.door).await.unwrap();
     tcp.write_all(b"GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n")
         .await
@@ -337,7 +354,11 @@ async fn plain_words_to_an_encrypted_door_are_told_so() {
 async fn who_leaves_an_encrypted_connection_cancels_the_origins_work() {
     let authority = Authority::new();
     let files = authority.sign("site", &["shop.example"]);
-    let site = Plan::event("").tables(&section(&files)).open().await;
+    let site = Plan::event("")
+        .top("http2 = true")
+        .tables(&section(&files))
+        .open()
+        .await;
     let (_open, closed) = tokio::sync::watch::channel(false);
     site.origin.answers(move |_| Reply::page().behind(&closed));
     let client = Arc::new(authority.client(&[&TLS13], &["http/1.1"]));
@@ -363,64 +384,4 @@ async fn who_leaves_an_encrypted_connection_cancels_the_origins_work() {
         (in_flight() == 0).then_some(())
     })
     .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn http_2_is_spoken_by_prior_knowledge_and_only_where_it_may_be() {
-    let site = Site::with("").await;
-    let mut known = two(TcpStream::connect(site.door).await.unwrap()).await;
-    let answer = ask(&mut known, get("http://shop.example/"), "").await;
-    assert_eq!(
-        (answer.status().as_u16(), answer.version()),
-        (200, Version::HTTP_2)
-    );
-    // `Host` that says something else than `:authority` (RFC 9113 §8.3.1).
-    let other = get("http://shop.example/").header("host", "evil.example");
-    assert_eq!(ask(&mut known, other, "").await.status(), 400);
-    assert_eq!(
-        ask(
-            &mut known,
-            Request::builder()
-                .method("TRACE")
-                .uri("http://shop.example/"),
-            ""
-        )
-        .await
-        .status(),
-        405
-    );
-
-    let site = Plan::event("").top("http2 = false").open().await;
-    let mut tcp = TcpStream::connect(site.door).await.unwrap();
-    tcp.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-        .await
-        .unwrap();
-    let mut answer = Vec::new();
-    tcp.read_to_end(&mut answer).await.unwrap();
-    assert_eq!(answer, b"", "no frame of HTTP/2");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_drain_lets_requests_of_http_2_finish() {
-    let mut site = Site::with("").await;
-    let (open, gate) = tokio::sync::watch::channel(false);
-    site.origin.answers(move |_| Reply::page().behind(&gate));
-    let mut known = two(TcpStream::connect(site.door).await.unwrap()).await;
-    let running = tokio::spawn(async move {
-        ask(&mut known, get("http://shop.example/"), "")
-            .await
-            .status()
-    });
-    until("the request is at the origin", async || {
-        (!site.origin.seen().is_empty()).then_some(())
-    })
-    .await;
-    site.begin_stop();
-    until("nobody is let in any more", async || {
-        TcpStream::connect(site.door).await.err()
-    })
-    .await;
-    open.send(true).unwrap();
-    assert_eq!(running.await.unwrap(), 200);
-    site.ended().await;
 }

@@ -4,7 +4,7 @@
 //!
 //! - the line: `waiting`, `gate`, `clients`, `carried`, `download`, `shutdown`
 //! - several gateways: `replicas`, `elsewhere`, `deleted`
-//! - the proxy alone: `proxy`, `encrypted`; before a real nginx: `unchanged`
+//! - the proxy alone: `proxy`, `encrypted`, `multiplexed`; before a real nginx: `unchanged`
 //! - programs: `api`; a real Chromium: `browser`
 //! - the operator: `operator`, `command`, `config`, `counted`, `reload`, `process`
 //!
@@ -32,6 +32,7 @@ mod download;
 mod elsewhere;
 mod encrypted;
 mod gate;
+mod multiplexed;
 mod operator;
 mod process;
 mod proxy;

@@ -157,7 +157,9 @@ impl Known {
             54..59 => self.beat(),
             59 => Operation::LetIn(self.some(3, |known| {
                 let number = known.ticket();
+                let soon = now + known.random.random_range(0..40_000);
                 LetIn {
+                    until: Timestamp(soon.saturating_sub(5_000)),
                     session: session(number.0),
                     number: known.chance(70).then_some(number),
                     proven: known.chance(50),
@@ -435,6 +437,7 @@ impl Known {
             live: self.pages(20),
             spent,
             peers: self.some(2, |known| format!("g{}", known.random.random_range(0..5))),
+            misses_one: self.chance(20),
             complete: self.chance(80),
             token: self.chance(15),
         }))

@@ -132,6 +132,7 @@ impl RedisStore {
                         .option(visitor.number)
                         .arg(id_text(visitor.id.as_ref()))
                         .arg(u8::from(visitor.proven))
+                        .arg(visitor.until.0)
                 })
         };
         let script = &self.scripts().let_in;

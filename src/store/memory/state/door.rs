@@ -139,7 +139,8 @@ impl EventState {
     }
 
     pub(super) fn claim_one(&mut self, claim: &Claim) -> Claimed {
-        if let Some(expires) = self.active.get(&claim.session) {
+        let inside = self.active.get(&claim.session);
+        if let Some(expires) = inside.filter(|expires| **expires > self.meta.time) {
             return Claimed::Admitted {
                 expires: *expires,
                 fresh: false,
@@ -208,7 +209,7 @@ impl EventState {
         if let Some(expires) = self.active.get(&visitor.session) {
             return Some(*expires);
         }
-        if self.ended.contains_key(&visitor.session) {
+        if self.ended.contains_key(&visitor.session) || visitor.until <= self.meta.time {
             return None;
         }
         let now = self.meta.time;

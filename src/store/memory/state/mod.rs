@@ -127,6 +127,7 @@ impl EventState {
                 recovery: None,
                 ghosts: 0,
                 ghosts_until: Timestamp(0),
+                kept_until: Timestamp(0),
                 marks: shadow.marks.clone(),
                 shares: Vec::new(),
             },
@@ -172,9 +173,10 @@ impl EventState {
         false
     }
 
-    /// Removes expired sessions; nothing expires during a recovery.
+    /// Removes expired sessions; nothing expires during a recovery, and while
+    /// somebody may know of a later end.
     fn purge(&mut self) -> u64 {
-        if self.meta.recovery.is_some() {
+        if self.meta.recovery.is_some() || self.meta.time < self.meta.kept_until {
             return 0;
         }
         let now = self.meta.time;
