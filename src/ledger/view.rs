@@ -144,7 +144,6 @@ impl View {
         shadow.tally = self.snapshot.tally;
         shadow.shares.clone_from(&meta.shares);
         shadow.sessions_known = self.snapshot.sessions + meta.ghosts;
-        shadow.misses_one = self.snapshot.misses_one();
         shadow.peers = self
             .snapshot
             .present()

@@ -250,7 +250,6 @@ pub(crate) mod tests {
             recovery: None,
             ghosts: 0,
             ghosts_until: Timestamp(0),
-            kept_until: Timestamp(0),
             marks: Vec::new(),
             shares: Vec::new(),
         }

@@ -117,9 +117,6 @@ pub struct Recovery {
     pub deadline: Timestamp,
     /// Whether any gateway has pushed what it remembers.
     pub remembered: bool,
-    /// Whether a gateway that was there lately is known not to be.
-    #[serde(default)]
-    pub unheard: bool,
 }
 
 /// The state of an event, `{id}:meta` in a shared store.
@@ -189,10 +186,6 @@ pub struct Meta {
     pub ghosts: u64,
     /// When ghosts die.
     pub ghosts_until: Timestamp,
-    /// Nobody's session ends by time before: who has not been heard of since a loss
-    /// may know of a later end than the store.
-    #[serde(default)]
-    pub kept_until: Timestamp,
     /// The watermark at the end of each minute, newest last.
     pub marks: Vec<(u64, Number)>,
     /// Slots that gateways may fill by themselves while the store is away.
@@ -406,15 +399,6 @@ impl Snapshot {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.meta.time
-    }
-
-    /// Whether a gateway is gone that may have let sessions live on lately.
-    #[must_use]
-    pub fn misses_one(&self) -> bool {
-        let (now, idle) = (self.now().0, self.meta.rules.session_idle_ms);
-        self.gateways
-            .iter()
-            .any(|row| row.seen.0 + GATEWAY_GONE_MS < now && row.seen.0.saturating_add(idle) >= now)
     }
 
     /// Gateways heard from within the last ten seconds.

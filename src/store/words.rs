@@ -247,9 +247,6 @@ pub struct Shadow {
     pub spent: Vec<(u64, Bits)>,
     /// The other gateways it knew.
     pub peers: Vec<String>,
-    /// Whether one of them was gone for no longer than a session may be idle.
-    #[serde(default)]
-    pub misses_one: bool,
     /// Whether this is the last part.
     pub complete: bool,
     /// A valid token older than the store's knowledge was met.

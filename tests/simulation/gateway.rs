@@ -40,8 +40,6 @@ pub(crate) struct Memory {
     window: u64,
     pub spent: BTreeMap<u64, Bits>,
     pub peers: Vec<String>,
-    /// Whether one of them was gone, but not for long.
-    pub misses_one: bool,
     pub slot: u8,
     /// The store's wall clock less the gateway's, in milliseconds.
     pub ahead: i64,
@@ -401,7 +399,6 @@ impl Gateway {
         }
         let idle = meta.rules.session_idle_ms;
         memory.ended.retain(|_, at| at.0 + idle > meta.time.0);
-        memory.misses_one = snapshot.misses_one();
         memory.peers = snapshot.present().map(|row| row.gateway.clone()).collect();
         memory.peers.retain(|peer| *peer != self.name);
         memory.slot = snapshot.slot;

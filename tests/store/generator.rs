@@ -437,7 +437,6 @@ impl Known {
             live: self.pages(20),
             spent,
             peers: self.some(2, |known| format!("g{}", known.random.random_range(0..5))),
-            misses_one: self.chance(20),
             complete: self.chance(80),
             token: self.chance(15),
         }))

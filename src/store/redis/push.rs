@@ -52,7 +52,6 @@ impl RedisStore {
             .arg(shadow.gate.map_or("open", |gate| gate.word()))
             .arg(reply::marks_text(&shadow.marks))
             .arg(reply::shares_text(&shadow.shares))
-            .arg(u8::from(shadow.misses_one))
             .rules(rules)
             .arg(shadow.cfgver)
             .arg(shadow.sessions_known)

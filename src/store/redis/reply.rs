@@ -318,7 +318,6 @@ impl MetaFields {
             recovery: self.recovery()?,
             ghosts: self.parsed("ghosts")?,
             ghosts_until: self.time("ghosts_until")?,
-            kept_until: Timestamp(self.option("kept_until")?.unwrap_or_default()),
             marks: self.marks()?,
             shares: self.shares()?,
         })
@@ -357,9 +356,6 @@ impl MetaFields {
             until: self.time("recovery_until")?,
             deadline: self.time("recovery_deadline")?,
             remembered: self.parsed::<u8>("remembered")? != 0,
-            unheard: self
-                .option::<u8>("unheard")?
-                .is_some_and(|unheard| unheard != 0),
         }))
     }
 

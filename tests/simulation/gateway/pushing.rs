@@ -62,7 +62,6 @@ impl Gateway {
         shadow.ended = memory.ended.iter().map(|(k, at)| (*k, *at)).collect();
         shadow.spent = memory.spent.iter().map(|(p, b)| (*p, b.clone())).collect();
         shadow.peers.clone_from(&memory.peers);
-        shadow.misses_one = memory.misses_one;
         shadow
     }
 }

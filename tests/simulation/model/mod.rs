@@ -280,9 +280,7 @@ impl Model {
         let inside = self.inside();
         let undone = self.undone.values().filter(|until| **until > meta.time);
         let most = inside + undone.count() as u64;
-        // Where somebody may know of a later end, nobody's session ends by time.
-        let kept = meta.time < meta.kept_until;
-        self.demand(Promise::Absent, kept || snapshot.sessions <= most, || {
+        self.demand(Promise::Absent, snapshot.sessions <= most, || {
             format!(
                 "the store holds {} sessions and {inside} live",
                 snapshot.sessions

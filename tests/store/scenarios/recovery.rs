@@ -14,7 +14,6 @@ on_each_store! {
     another_run_of_the_server_begins_a_recovery
     what_was_lost_comes_back_from_a_gateways_memory
     ghosts_hold_their_slots_and_die
-    where_a_gateway_is_missed_no_session_ends_by_time_for_a_while
     a_lapsed_pass_does_not_take_the_place_of_a_ghost
     a_token_older_than_the_store_begins_a_recovery_once
     a_first_start_is_open_at_once
@@ -182,39 +181,6 @@ async fn ghosts_hold_their_slots_and_die(mut world: World) {
     assert_eq!(world.snapshot().await.meta.ghosts, 3);
     world.pass(1).await;
     assert_eq!(world.snapshot().await.meta.ghosts, 0);
-}
-
-/// The one that is gone may have told the session's visitor of a later end.
-async fn where_a_gateway_is_missed_no_session_ends_by_time_for_a_while(mut world: World) {
-    for misses_one in [false, true] {
-        world.open(&rules(1)).await;
-        let before = world.snapshot().await;
-        world.flush().await;
-        let shadow = Shadow {
-            gateway: "g1".to_owned(),
-            born: Some(before.meta.born),
-            newborn: before.meta.born + 1,
-            time: before.meta.time,
-            rules: Some(rules(1)),
-            sessions_known: 1,
-            sessions: vec![(session(1), Timestamp(before.meta.time.0 + 10_000))],
-            misses_one,
-            complete: true,
-            ..Shadow::default()
-        };
-        world.restore(&shadow).await;
-        world.live(12_000).await;
-        assert!(world.snapshot().await.meta.recovery.is_none());
-        // Its time is over, and others could have its slot.
-        assert_eq!(world.snapshot().await.sessions, u64::from(misses_one));
-        if !misses_one {
-            continue;
-        }
-        let touched = world.touch(1, 0).await;
-        assert!(matches!(touched, Reply::Done(Some(_))), "it lives on");
-        world.live(700_000).await;
-        assert_eq!(world.snapshot().await.sessions, 0, "time counts again");
-    }
 }
 
 async fn a_lapsed_pass_does_not_take_the_place_of_a_ghost(mut world: World) {

@@ -139,8 +139,7 @@ impl EventState {
     }
 
     pub(super) fn claim_one(&mut self, claim: &Claim) -> Claimed {
-        let inside = self.active.get(&claim.session);
-        if let Some(expires) = inside.filter(|expires| **expires > self.meta.time) {
+        if let Some(expires) = self.active.get(&claim.session) {
             return Claimed::Admitted {
                 expires: *expires,
                 fresh: false,

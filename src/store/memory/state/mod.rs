@@ -127,7 +127,6 @@ impl EventState {
                 recovery: None,
                 ghosts: 0,
                 ghosts_until: Timestamp(0),
-                kept_until: Timestamp(0),
                 marks: shadow.marks.clone(),
                 shares: Vec::new(),
             },
@@ -173,10 +172,9 @@ impl EventState {
         false
     }
 
-    /// Removes expired sessions; nothing expires during a recovery, and while
-    /// somebody may know of a later end.
+    /// Removes expired sessions; nothing expires during a recovery.
     fn purge(&mut self) -> u64 {
-        if self.meta.recovery.is_some() || self.meta.time < self.meta.kept_until {
+        if self.meta.recovery.is_some() {
             return 0;
         }
         let now = self.meta.time;

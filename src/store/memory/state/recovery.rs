@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use super::{Arrival, EventState, Row};
+use super::{Arrival, EventState};
 use crate::room::share;
 use crate::room::snapshot::{
     Cause, GATEWAY_GONE_MS, OFFER_MS, RECOVERY_GRACE_MS, RECOVERY_MIN_MS, Recovery,
@@ -47,7 +47,6 @@ impl EventState {
             until: Timestamp(now + RECOVERY_MIN_MS),
             deadline: Timestamp(now + wait + RECOVERY_GRACE_MS),
             remembered: cause == Cause::Silence,
-            unheard: false,
         });
         // Where something was forgotten, numbers above these may have been
         // issued, and the clock may have been set back since.
@@ -68,17 +67,7 @@ impl EventState {
         });
         let answered = recovery.remembered && pushed && now >= recovery.until;
         if answered || now >= recovery.deadline {
-            let idle = self.meta.rules.session_idle_ms;
-            // Gone, or it has not pushed: what it acknowledged last is not known.
-            let unheard = |row: &Row| {
-                row.pushed < recovery.id && row.seen.0.saturating_add(idle) >= recovery.until.0
-            };
-            let lossy = recovery.cause != Cause::Silence;
-            let missed = recovery.unheard || self.gateways.values().any(unheard);
             let meta = &mut self.meta;
-            if lossy && missed {
-                meta.kept_until = Timestamp(now.0 + idle);
-            }
             meta.recovery = None;
             // What was heard during the recovery gets a whole window.
             meta.window_since = now;
@@ -155,7 +144,6 @@ impl EventState {
             share::recall(meta, &shadow.shares);
             if let Some(recovery) = &mut meta.recovery {
                 recovery.remembered |= is_memory;
-                recovery.unheard |= shadow.misses_one;
             }
         }
         for (session, at) in &shadow.ended {

@@ -136,10 +136,9 @@ local function living(page)
   end
 end
 
--- Removes expired sessions; nothing expires during a recovery, and while somebody
--- may know of a later end.
+-- Removes expired sessions; nothing expires during a recovery.
 local function purge()
-  if m.recovery or m.time < (m.kept_until or 0) then return 0 end
+  if m.recovery then return 0 end
   local expired = call('ZREMRANGEBYSCORE', K.active, '-inf', int(m.time))
   m.closed = m.closed + expired
   add('closed', expired)

@@ -68,8 +68,7 @@ local KIND = { schema = 'i', born = 's', born_at = 'i', generation = 'i', issued
   settled = 'i', shown = 'i', begun = 'i', closed = 'i', mode = 's', limit = 'i?', admit = 'f?',
   session_idle_ms = 'i', session_max_ms = 'i', window_ms = 'i', cfgver = 'i', recoveries = 'i',
   recovery = 'i?', cause = 's?', recovery_until = 'i?', recovery_deadline = 'i?',
-  remembered = 'i?', inside = 'i?', ghosts = 'i', ghosts_until = 'i',
-  unheard = 'i?', kept_until = 'i?', marks = 's', shares = 's?', resets = 'i' }
+  remembered = 'i?', inside = 'i?', ghosts = 'i', ghosts_until = 'i', marks = 's', shares = 's?', resets = 'i' }
 local SCHEMA = 1
 local m, stored = {}, {}
 
@@ -248,7 +247,6 @@ local function begin_recovery(cause)
   m.recovery_until = m.time + RECOVERY_MIN
   m.recovery_deadline = m.time + wait + RECOVERY_GRACE
   m.remembered = cause == 'silence' and 1 or 0
-  m.unheard = 0
   -- Where something was forgotten, numbers above these may have been issued, and
   -- the clock may have been set back since.
   local known = cause == 'silence' and 0 or EPOCH + math.floor(m.issued / 1048576)
@@ -263,15 +261,7 @@ local function end_recovery()
   end
   local answered = m.remembered == 1 and pushed and m.time >= m.recovery_until
   if not answered and m.time < m.recovery_deadline then return end
-  -- Gone, or it has not pushed: what it acknowledged last is not known.
-  local missed = m.unheard == 1
-  for _, other in pairs(gateways()) do
-    missed = missed
-      or (other.pushed < m.recovery and other.seen + m.session_idle_ms >= m.recovery_until)
-  end
-  if missed and m.cause ~= 'silence' then m.kept_until = m.time + m.session_idle_ms end
-  m.recovery, m.cause, m.recovery_until, m.recovery_deadline = nil, nil, nil, nil
-  m.remembered, m.unheard = nil, nil
+  m.recovery, m.cause, m.recovery_until, m.recovery_deadline, m.remembered = nil, nil, nil, nil, nil
   -- What was heard during the recovery gets a whole window.
   m.window_since, m.fresh_since = m.time, m.time
   m.ghosts_until = m.time + m.session_idle_ms

@@ -2,7 +2,7 @@
 --
 -- KEYS   the fixed ones; the pages
 -- ARGV   gateway, born or empty, seq, newborn, time, generation, issued, called,
---        gate, marks, shares, misses one (1 or 0), mode, limit or empty, rate or empty, session idle, session
+--        gate, marks, shares, mode, limit or empty, rate or empty, session idle, session
 --        max, window, cfgver, sessions known, complete (1 or 0), token (1 or 0),
 --        the tally in the order of TALLY;
 --        then lists, each with its count first: sessions (session, expires),
@@ -15,7 +15,7 @@ server()
 
 local gateway, born, seq, newborn = arg(), arg(), num(), arg()
 local s = { time = num(), generation = num(), issued = num(), called = num(), gate = arg(), marks = arg(),
-  shares = arg(), misses_one = arg() == '1' }
+  shares = arg() }
 local rules = { mode = arg(), limit = tonumber(arg()), admit = tonumber(arg()),
   session_idle_ms = num(), session_max_ms = num(), window_ms = num() }
 local cfgver, sessions_known, complete, token = num(), num(), arg() == '1', arg() == '1'
@@ -112,7 +112,6 @@ local function remember()
     if m.marks == '' then m.marks = s.marks end
     recall_shares()
     if is_memory() then m.remembered = 1 end
-    if s.misses_one then m.unheard = 1 end
   end
   local sessions, restored = {}, 0
   for i = 1, num() do sessions[i] = { arg(), num() } end
