@@ -164,16 +164,19 @@ async fn the_sale_goes_on(gateway: &Gateway) {
         ["first", "second"].map(|name| Visitor::of(name, "sale", "/sale"));
     first.wait(&site, SOON).await.unwrap();
     let seen = second.come(&site).await;
-    assert!(
+    assert!(matches!(seen, Ok(Seen::Waits { .. })), "{seen:?}");
+    // The damage may have held up Redis for a moment, and so this event's last look.
+    until("the store answers for the sale", SOON, async || {
+        let seen = second.poll(&site).await;
         matches!(
             seen,
             Ok(Seen::Waits {
                 degraded: false,
                 ..
             })
-        ),
-        "{seen:?}"
-    );
+        )
+    })
+    .await;
     first.complete(&site).await.unwrap();
     second.wait(&site, SOON).await.unwrap();
     second.complete(&site).await.unwrap();

@@ -209,6 +209,8 @@ async fn extend(ledger: &Arc<Ledger>, stay: &Arc<Stay>) -> Option<Timestamp> {
 async fn end(ledger: &Arc<Ledger>, stay: &Arc<Stay>) -> Result<(), Problem> {
     match ledger.desk.end(stay.session).await {
         Ok(was_there) => {
+            // Remembered here too, should the store lose its last moments.
+            ledger.sessions.note_ended(&[(stay.session, ledger.now())]);
             stay.end(ledger.now());
             if was_there {
                 ledger.counts.completed.increment(1);

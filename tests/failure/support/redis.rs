@@ -1,6 +1,7 @@
 //! A real redis-server on a port of its own, in a directory of its own.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
@@ -97,7 +98,14 @@ impl Redis {
     /// A connection behind the gateways' backs.
     pub(crate) async fn control(&self) -> MultiplexedConnection {
         let client = redis::Client::open(format!("redis://{}/", self.address)).unwrap();
-        client.get_multiplexed_async_connection().await.unwrap()
+        // A command of a test may take a while on busy cores.
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(20)))
+            .set_response_timeout(Some(Duration::from_secs(20)));
+        client
+            .get_multiplexed_async_connection_with_config(&patient)
+            .await
+            .unwrap()
     }
 }
 
