@@ -1,9 +1,9 @@
 //! A headless Chromium, driven by its chromedriver: what a visitor sees and
 //! does, and what only the browser itself can tell.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
@@ -44,10 +44,10 @@ pub(super) const ENGLISH: Manner = Manner {
     script: true,
 };
 
-impl Browser {
-    pub(super) async fn open(manner: Manner) -> Self {
-        let profile = tempfile::tempdir().unwrap();
-        let mut driver = Driver(
+impl Driver {
+    /// Starts one; its port, and what else it says.
+    fn start() -> Option<(Self, String, Lines<BufReader<ChildStdout>>)> {
+        let mut driver = Self(
             Command::new("chromedriver")
                 .arg("--port=0")
                 .stdout(Stdio::piped())
@@ -57,12 +57,20 @@ impl Browser {
                 .expect("chromedriver; tests/run installs it"),
         );
         let mut lines = BufReader::new(driver.0.stdout.take().unwrap()).lines();
-        let port = lines
-            .by_ref()
-            .find_map(|line| {
-                let port = line.ok()?.split_once("successfully on port ")?.1.to_owned();
-                Some(port.trim_end_matches('.').to_owned())
-            })
+        let port = lines.by_ref().find_map(|line| {
+            let port = line.ok()?.split_once("successfully on port ")?.1.to_owned();
+            Some(port.trim_end_matches('.').to_owned())
+        })?;
+        Some((driver, port, lines))
+    }
+}
+
+impl Browser {
+    pub(super) async fn open(manner: Manner) -> Self {
+        let profile = tempfile::tempdir().unwrap();
+        // It draws a port for IPv4 and ends when that is taken for IPv6.
+        let (driver, port, lines) = (0..5)
+            .find_map(|_| Driver::start())
             .expect("the driver says its port");
         // Nobody else reads what it says; a full pipe would stop it.
         std::thread::spawn(move || lines.for_each(drop));
