@@ -190,7 +190,7 @@ impl Ledger {
         });
         let issued = facts.look.as_ref().map(|look| look.meta.issued);
         let highest = live.last().map(|(page, _)| Number::at(*page, 0));
-        self.number_behind(facts.numbered, issued.max(highest));
+        self.number_behind(facts.numbered, issued, highest);
         // Some of these this gateway gave by itself, and the store may not have
         // heard of them: who comes now comes behind them all.
         let last = live.last().and_then(|(page, bits)| {
@@ -270,10 +270,13 @@ impl Ledger {
     /// Own numbers begin in a second that has not begun, behind everything
     /// remembered: the process before this one may have numbered in the one at
     /// hand. It is remembered itself before anybody is served.
-    fn number_behind(&self, numbered: u64, highest: Option<Number>) {
-        let present = self.clock.unix_ms() / 1000;
+    fn number_behind(&self, numbered: u64, issued: Option<Number>, highest: Option<Number>) {
+        let second_of = |number: Option<Number>| number.map_or(0, Number::unix_second);
+        // The store numbers on from what it had issued, also when its clock was
+        // set back since.
+        let present = (self.clock.unix_ms() / 1000).max(second_of(issued));
         let second = (numbered >> COUNTER_BITS)
-            .max(highest.map_or(0, Number::unix_second))
+            .max(second_of(highest))
             .max(present);
         let latest = present + NUMBER_HORIZON_SECONDS - 1;
         self.number_from_second((second + 1).min(latest));

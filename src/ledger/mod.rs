@@ -70,6 +70,8 @@ pub struct Ledger {
     /// Rung when a valid token is older than all that the store knows.
     pub doubt: Notify,
     clock: Clock,
+    /// When this ledger was opened, on this gateway's own clock.
+    begun_ms: u64,
     /// The slot that this gateway will ask the store for.
     slot: u8,
     view: ArcSwapOption<View>,
@@ -116,6 +118,7 @@ impl Ledger {
             view: ArcSwapOption::empty(),
             self_numbered: AtomicU64::new(0),
             own,
+            begun_ms: clock.monotonic_ms(),
             answered_ms: AtomicU64::new(clock.monotonic_ms()),
             clock,
             rules_changed: AtomicBool::new(false),
@@ -366,8 +369,11 @@ impl Ledger {
             ..Shadow::default()
         };
         if let Some(view) = view.as_ref() {
-            view.remember(&mut first, self.clock.monotonic_ms());
-            first.peers.retain(|peer| peer != gateway);
+            let now_ms = self.clock.monotonic_ms();
+            view.remember(&mut first, now_ms);
+            // What an earlier process acknowledged last its disk may not have.
+            let idle = millis(self.settings.load().session_idle);
+            first.young = now_ms < self.begun_ms.saturating_add(idle);
         }
         first.ended = self.sessions.ended();
         // Of whom the store was not told, it is told as of newcomers.

@@ -144,11 +144,7 @@ impl View {
         shadow.tally = self.snapshot.tally;
         shadow.shares.clone_from(&meta.shares);
         shadow.sessions_known = self.snapshot.sessions + meta.ghosts;
-        shadow.peers = self
-            .snapshot
-            .present()
-            .map(|row| row.gateway.clone())
-            .collect();
+        shadow.peers = self.snapshot.peers(&shadow.gateway).collect();
     }
 }
 

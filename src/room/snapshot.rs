@@ -117,6 +117,9 @@ pub struct Recovery {
     pub deadline: Timestamp,
     /// Whether any gateway has pushed what it remembers.
     pub remembered: bool,
+    /// Whether a gateway may have forgotten what it acknowledged last.
+    #[serde(default)]
+    pub unheard: bool,
 }
 
 /// The state of an event, `{id}:meta` in a shared store.
@@ -399,6 +402,17 @@ impl Snapshot {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.meta.time
+    }
+
+    /// The other gateways that may have let a session live on which is not over,
+    /// and when each was seen last.
+    pub fn peers(&self, gateway: &str) -> impl Iterator<Item = (String, Timestamp)> {
+        let (now, idle) = (self.now().0, self.meta.rules.session_idle_ms);
+        let lately = idle.max(GATEWAY_GONE_MS);
+        self.gateways
+            .iter()
+            .filter(move |row| row.gateway != gateway && row.seen.0.saturating_add(lately) >= now)
+            .map(|row| (row.gateway.clone(), row.seen))
     }
 
     /// Gateways heard from within the last ten seconds.

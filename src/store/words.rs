@@ -245,8 +245,10 @@ pub struct Shadow {
     /// Claimed numbers, by page.
     #[serde(skip)]
     pub spent: Vec<(u64, Bits)>,
-    /// The other gateways it knew.
-    pub peers: Vec<String>,
+    /// The other gateways it knew, and when each was seen last.
+    pub peers: Vec<(String, Timestamp)>,
+    /// Whether this process began no longer ago than a session may be idle.
+    pub young: bool,
     /// Whether this is the last part.
     pub complete: bool,
     /// A valid token older than the store's knowledge was met.

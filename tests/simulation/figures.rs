@@ -20,6 +20,8 @@ pub(crate) struct Counts {
     pub held: u64,
     pub checked_positions: u64,
     pub most_inside: u64,
+    /// Sessions of gateways that were missed, of which others knew.
+    pub kept: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -202,13 +204,14 @@ pub(crate) fn summary(runs: &[Figures]) -> Summary {
     let sum = |value: fn(&Figures) -> u64| runs.iter().map(value).sum::<u64>();
     let lines = format!(
         "{} seeds, {} visitors, {} admitted, {} steps, {} recoveries, {} used tickets tried again, \
-         {} positions grew of {} ({} of the exact ones)\n{}\n{}",
+         {} sessions kept whose gateway was missed, {} positions grew of {} ({} of the exact ones)\n{}\n{}",
         runs.len(),
         sum(|run| run.visitors as u64),
         sum(|run| run.admissions),
         sum(|run| run.counts.steps),
         sum(|run| run.counts.recoveries),
         sum(|run| run.reused),
+        sum(|run| run.counts.kept),
         sum(|run| run.grew),
         sum(|run| run.positions),
         sum(|run| run.exact_grew),

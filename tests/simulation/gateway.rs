@@ -39,7 +39,7 @@ pub(crate) struct Memory {
     /// The store's window that they belong to.
     window: u64,
     pub spent: BTreeMap<u64, Bits>,
-    pub peers: Vec<String>,
+    pub peers: Vec<(String, Timestamp)>,
     pub slot: u8,
     /// The store's wall clock less the gateway's, in milliseconds.
     pub ahead: i64,
@@ -60,6 +60,8 @@ pub(crate) struct Gateway {
     pub up: bool,
     pub memory: Memory,
     disk: Memory,
+    /// When this process began.
+    pub begun_at: u64,
     saved_at: u64,
     unflushed: BTreeMap<u64, Bits>,
     flushed_at: u64,
@@ -94,6 +96,7 @@ impl Gateway {
             up: true,
             memory: Memory::default(),
             disk: Memory::default(),
+            begun_at: now,
             saved_at: now,
             unflushed: BTreeMap::new(),
             flushed_at: now,
@@ -140,6 +143,7 @@ impl Gateway {
         self.up = true;
         self.memory = self.disk.clone();
         self.batches = now;
+        self.begun_at = now;
         self.flushed_at = now;
         self.begun_skew = self.skew;
         self.store_ahead = None;
@@ -149,11 +153,12 @@ impl Gateway {
             Some(Number::at(*page, bits.ones(0).last()?))
         });
         self.own = heard.max();
-        let issued = memory.meta.as_ref().map(|meta| meta.issued);
-        let highest = issued.max(self.own).map_or(0, Number::unix_second);
+        let issued = memory.meta.as_ref().map_or(0, |m| m.issued.unix_second());
+        let highest = issued.max(self.own.map_or(0, Number::unix_second));
         let present = now.saturating_add_signed(self.skew) / 1000;
         let second = memory.numbered.0.max(highest).max(present) + 1;
-        memory.numbered = (second.min(present + HORIZON_SECONDS), 0);
+        let latest = present.max(issued) + HORIZON_SECONDS;
+        memory.numbered = (second.min(latest), 0);
     }
 
     pub(crate) fn generation(&self) -> Option<Generation> {
@@ -399,8 +404,7 @@ impl Gateway {
         }
         let idle = meta.rules.session_idle_ms;
         memory.ended.retain(|_, at| at.0 + idle > meta.time.0);
-        memory.peers = snapshot.present().map(|row| row.gateway.clone()).collect();
-        memory.peers.retain(|peer| *peer != self.name);
+        memory.peers = snapshot.peers(&self.name).collect();
         memory.slot = snapshot.slot;
         let store_ms = i64::try_from(snapshot.unix_seconds * 1000).unwrap_or(i64::MAX);
         let ahead = store_ms - i64::try_from(now).unwrap_or(i64::MAX);

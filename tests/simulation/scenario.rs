@@ -163,6 +163,9 @@ impl Scenario {
         if dice.chance(0.1) {
             self.pressure();
         }
+        if dice.chance(0.2) {
+            self.missed(dice);
+        }
         let weather = dice.between(0, 4);
         self.weather(dice, weather);
         let apart_ms = dice.between(2_000, 12_000);
@@ -175,6 +178,28 @@ impl Scenario {
         self.sleeps_ms = 15 * 60_000;
         self.visitors.end /= 2;
         self.rules.limit = Some(dice.between(8, 20));
+    }
+
+    /// Long stays, and a store that forgets while a gateway is gone.
+    fn missed(&mut self, dice: &mut Dice) {
+        let limit = self.rules.limit.unwrap_or(1);
+        self.stay_ms = dice.between(40_000, 100_000);
+        self.visitors.end = self.visitors.end.min(8 * limit as usize);
+        self.between_ms = self.stay_ms / limit / 2;
+        let ground = self.ground();
+        let mut at = 20_000 + dice.between(0, 60_000);
+        for _ in 0..3 {
+            let gone = if dice.chance(0.7) {
+                faults::crash(dice, ground)
+            } else {
+                faults::cut(dice, ground)
+            };
+            let losing = [faults::lose, faults::fall_back];
+            let loss = losing[dice.between(0, 2) as usize](dice, ground);
+            self.add(at, gone);
+            self.add(at + dice.between(6_000, 20_000), loss);
+            at += dice.between(60_000, 120_000);
+        }
     }
 
     /// The gate and the pace are at work: thresholds instead of a limit alone.

@@ -207,6 +207,7 @@ impl World {
 
     fn open(&mut self) {
         for gateway in 0..self.gateways.len() {
+            self.door.model.began(gateway, Timestamp(BEGIN));
             let at = BEGIN + self.dice.between(0, 500);
             self.plan(at, Event::Pass(gateway));
         }
@@ -266,7 +267,11 @@ impl World {
             Event::Visit(visitor) => self.visit(visitor),
             Event::Pass(gateway) => self.pass(gateway),
             Event::Step(gateway) => self.gateways[gateway].step(&mut self.door),
-            Event::Restart(gateway) => self.gateways[gateway].restart(self.now),
+            Event::Restart(gateway) => {
+                self.gateways[gateway].restart(self.now);
+                let model = &mut self.door.model;
+                model.began(gateway, model.time);
+            }
             Event::Keep => self.door.keep(),
             Event::Fault(index) => self.fault(index),
             Event::Again(visitor) => self.use_again(visitor),

@@ -436,7 +436,11 @@ impl Known {
             ended,
             live: self.pages(20),
             spent,
-            peers: self.some(2, |known| format!("g{}", known.random.random_range(0..5))),
+            peers: self.some(2, |known| {
+                let peer = format!("g{}", known.random.random_range(0..5));
+                (peer, Timestamp(now - known.random.random_range(0..900_000)))
+            }),
+            young: self.chance(20),
             complete: self.chance(80),
             token: self.chance(15),
         }))

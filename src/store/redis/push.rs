@@ -37,7 +37,7 @@ impl RedisStore {
         let rules = shadow.rules.as_ref().unwrap_or(&UNKNOWN);
         let spent = part.spent.iter().map(|(page, _)| *page);
         let live = part.live.iter().map(|heard| heard.page);
-        let peers: &[String] = if part.last { &shadow.peers } else { &[] };
+        let peers: &[(String, Timestamp)] = if part.last { &shadow.peers } else { &[] };
         let call = self
             .call(event)
             .pages(spent.chain(live))
@@ -52,6 +52,7 @@ impl RedisStore {
             .arg(shadow.gate.map_or("open", |gate| gate.word()))
             .arg(reply::marks_text(&shadow.marks))
             .arg(reply::shares_text(&shadow.shares))
+            .arg(u8::from(shadow.young))
             .rules(rules)
             .arg(shadow.cfgver)
             .arg(shadow.sessions_known)
@@ -64,7 +65,9 @@ impl RedisStore {
                 call.arg(page).bytes(bits.to_bytes())
             })
             .each(part.live.iter(), Heard::spell)
-            .each(peers.iter(), Call::arg);
+            .each(peers.iter(), |call, (peer, seen)| {
+                call.arg(peer).arg(seen.0)
+            });
         let key = call.meta();
         let Outcome::Done(mut fields) = self.run(&self.scripts().restore, call).await? else {
             return Err(StoreError::Refused(format!(

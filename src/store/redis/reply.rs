@@ -356,6 +356,9 @@ impl MetaFields {
             until: self.time("recovery_until")?,
             deadline: self.time("recovery_deadline")?,
             remembered: self.parsed::<u8>("remembered")? != 0,
+            unheard: self
+                .option::<u8>("unheard")?
+                .is_some_and(|unheard| unheard != 0),
         }))
     }
 

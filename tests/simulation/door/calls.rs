@@ -200,6 +200,7 @@ impl Door {
         let restored = at_once(self.store().restore(&self.event, shadow));
         if let Some(cause) = restored.began {
             self.model.recovering(cause.word());
+            self.model.found_out();
         }
         if shadow.born.is_some() {
             self.model.time = self.model.time.max(shadow.time);

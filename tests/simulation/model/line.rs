@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use sumun::room::snapshot::OFFER_MS;
-use sumun::room::ticket::{Number, SessionKey};
+use sumun::room::ticket::{Generation, Number, SessionKey};
 use sumun::room::time::Timestamp;
 
 use super::{Model, Place, Promise};
@@ -34,8 +34,11 @@ impl Model {
             });
             self.highest = number;
         }
+        // A reset makes numbers void that are up to two seconds ahead of it; a
+        // gateway that has not heard of it may give one of those.
+        let void = by.is_some() && number.unix_second() < self.generation.0 + 2;
         let place = Place {
-            generation: self.generation,
+            generation: if void { Generation(0) } else { self.generation },
             polled: (self.time, by),
             fresh: by.is_none(),
             delivered: by.is_some(),
@@ -103,12 +106,14 @@ impl Model {
     /// A number leaves the line: admitted, given up, or void.
     pub(crate) fn gone(&mut self, number: Number) {
         self.line.remove(&number);
+        self.voided.remove(&number);
         self.uncalled.remove(&number);
         self.offers.remove(&number);
     }
 
     /// A ticket was let in (promises 1, 2 and 3).
     pub(crate) fn claimed(&mut self, number: Number, key: SessionKey, expires: Timestamp) {
+        self.admits("a ticket");
         let inside = self.inside();
         let now = self.time;
         let before = self
@@ -125,7 +130,7 @@ impl Model {
         self.demand(Promise::Order, !uncalled, || {
             format!("{number} went in uncalled")
         });
-        let valid = place.is_some() || self.unacknowledged(key);
+        let valid = place.is_some() || self.is_unproven(key);
         self.demand(Promise::Token, valid, || {
             format!("{number} is void or used, and went in")
         });
@@ -134,11 +139,12 @@ impl Model {
         self.counts.claimed += 1;
     }
 
-    /// Let in before, and nobody was told before the store was lost.
-    fn unacknowledged(&self, key: SessionKey) -> bool {
-        self.sessions
-            .get(&key)
-            .is_some_and(|session| session.acknowledged == Timestamp(0))
+    /// Let in before, and nobody was told before the store was lost, or he was
+    /// never heard from inside: the claim may come once more.
+    fn is_unproven(&self, key: SessionKey) -> bool {
+        self.sessions.get(&key).is_some_and(|session| {
+            session.acknowledged == Timestamp(0) || !session.proven && !session.ended
+        })
     }
 
     /// A called ticket asked and was told to wait: its offer stands.

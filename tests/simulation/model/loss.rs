@@ -1,12 +1,12 @@
 //! What the store forgets, and what may therefore be demanded of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 
 use sumun::room::snapshot::Rules;
 use sumun::room::ticket::{Generation, Number, SessionKey};
 use sumun::room::time::Timestamp;
 
-use super::{Memory, Model, Place, Session};
+use super::{Memory, Model, Session};
 
 /// What a gateway heard so lately may not be on its disk yet.
 const UNSAVED_MS: u64 = 2_000;
@@ -19,7 +19,6 @@ pub(crate) struct Kept {
     generation: Generation,
     called: Number,
     stored: HashMap<SessionKey, Timestamp>,
-    line: BTreeMap<Number, Place>,
 }
 
 /// A session may come back, until then.
@@ -32,6 +31,14 @@ impl Session {
     /// Its latest expiry that anybody may know.
     fn until(&self) -> Timestamp {
         self.acknowledged.max(self.stored)
+    }
+
+    /// Whether the store knows of it, or one of these gateways does that have
+    /// told it what they remember.
+    fn is_known(&self, pushed: &HashSet<usize>, now: Timestamp) -> bool {
+        let told =
+            |(gateway, until): (&usize, &Timestamp)| *until > now && pushed.contains(gateway);
+        self.stored > now || self.heard.iter().any(told)
     }
 
     /// Nobody knows of it but its visitor.
@@ -56,7 +63,8 @@ impl Model {
     }
 
     /// The store as it is now, to be fallen back to.
-    pub(crate) fn keep(&self) -> Kept {
+    pub(crate) fn keep(&mut self) -> Kept {
+        self.voided.clear();
         let stored = self.sessions.iter();
         let living = stored.filter(|(_, s)| !s.ended && s.stored > self.time);
         Kept {
@@ -65,7 +73,6 @@ impl Model {
             generation: self.generation,
             called: self.called,
             stored: living.map(|(key, s)| (*key, s.stored)).collect(),
-            line: self.line.clone(),
         }
     }
 
@@ -83,7 +90,10 @@ impl Model {
         if self.generation != kept.generation {
             // A reset is undone: the places are there again.
             self.generation = kept.generation;
-            for (number, place) in kept.line {
+            for (number, place) in std::mem::take(&mut self.voided) {
+                if place.called.is_none() {
+                    self.uncalled.insert(number);
+                }
                 self.line.entry(number).or_insert(place);
             }
         }
@@ -124,16 +134,17 @@ impl Model {
         self.alive.clear();
         for (key, session) in &mut self.sessions {
             session.stored = stored.get(key).copied().unwrap_or_default();
-            if session.memory == Memory::Unsaved {
-                // If its disk had it after all, that brings it back.
-                doubt(&mut self.undone, *key, session.until());
-                session.forget();
-            }
             let until = session.until();
             if !session.ended && until > self.time {
                 self.alive.insert((until, *key));
             }
         }
+    }
+
+    /// A gateway showed the store that it has forgotten something: all are asked.
+    pub(crate) fn found_out(&mut self) {
+        self.lost = true;
+        self.pushed.clear();
     }
 
     /// A gateway told the store all that it remembers.
@@ -143,20 +154,40 @@ impl Model {
     }
 
     /// A recovery is over. It does not wait for a gateway that was cut off for
-    /// long: what only that one was told is not known, or an older part of it.
+    /// long, and one that died has forgotten its last second: what only that one
+    /// was told is not known. Of what others know an older part of, nothing is
+    /// lost, for the store keeps every session for a while where one is missed.
     pub(super) fn recovered(&mut self) {
-        self.recovering = None;
+        let (now, idle) = (self.time, self.rules.session_idle_ms);
+        let since = self.recovering.take().unwrap_or(now);
         if !std::mem::take(&mut self.lost) {
             return;
         }
         let pushed = std::mem::take(&mut self.pushed);
-        let absent = |s: &Session| s.told.is_some_and(|(by, _)| !pushed.contains(&by));
-        let unknown = self.sessions.iter().filter(|(_, s)| absent(s));
-        let unknown: Vec<SessionKey> = unknown.map(|(key, _)| *key).collect();
-        for key in unknown {
-            let until = self.session(key).until();
-            doubt(&mut self.undone, key, until);
-            self.set_expiry(key, Session::forget);
+        let young = |at: &Timestamp| now.0 < at.0 + idle + idle / 5;
+        let one_is_missed = self
+            .began
+            .iter()
+            .any(|(gateway, at)| !pushed.contains(gateway) || young(at));
+        let keys: Vec<SessionKey> = self.sessions.keys().copied().collect();
+        for key in keys {
+            let session = self.session(key);
+            let told = session.told.is_some_and(|(by, _)| pushed.contains(&by));
+            let whole = session.told.is_none() || (told && session.memory == Memory::Kept);
+            // One that ended may have been brought back, and nothing expires meanwhile.
+            let ended = session.ended && self.undone.get(&key).is_none_or(|until| *until <= since);
+            if one_is_missed && !ended {
+                doubt(&mut self.undone, key, Timestamp(now.0 + idle));
+            }
+            if whole {
+                continue;
+            }
+            doubt(&mut self.undone, key, session.until());
+            if session.is_known(&pushed, now) {
+                self.counts.kept += u64::from(session.until() > now);
+            } else {
+                self.set_expiry(key, Session::forget);
+            }
         }
     }
 
@@ -164,6 +195,12 @@ impl Model {
     pub(crate) fn told_generation(&mut self, generation: Generation) {
         if generation > self.generation {
             self.generation = generation;
+            for (number, place) in &mut self.line {
+                // A gateway that knew of it numbered by itself.
+                if number.unix_second() >= generation.0 + 2 {
+                    place.generation = generation;
+                }
+            }
             self.line.retain(|_, place| place.generation >= generation);
             self.only_delivered();
         }
@@ -172,7 +209,7 @@ impl Model {
     /// The operator began a new generation: every place is void.
     pub(crate) fn reset(&mut self, generation: Generation) {
         self.generation = generation;
-        self.line.clear();
+        self.voided.append(&mut self.line);
         self.uncalled.clear();
         self.offers.clear();
     }
@@ -186,9 +223,15 @@ impl Model {
             let told = session.told.filter(|(by, _)| *by == gateway);
             if told.is_some_and(|(_, at)| !disk || at.0 + UNSAVED_MS > now) {
                 session.memory = Memory::Unsaved;
+                session.heard.remove(&gateway);
             }
         }
         self.forgot(gateway);
+    }
+
+    /// A gateway's process begins.
+    pub(crate) fn began(&mut self, gateway: usize, at: Timestamp) {
+        self.began.insert(gateway, at);
     }
 
     /// A gateway died, or was cut off, with signs of life not yet passed on.

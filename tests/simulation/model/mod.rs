@@ -37,11 +37,15 @@ pub(crate) struct Session {
     pub acknowledged: Timestamp,
     /// The latest expiry that this life of the store has given.
     pub stored: Timestamp,
+    /// Whether its visitor was heard from inside.
+    pub proven: bool,
     pub ended: bool,
     /// Whether a gateway knows that it ended.
     pub end_told: bool,
     /// The gateway that heard of it last, and when.
     pub told: Option<(usize, Timestamp)>,
+    /// The latest expiry that each gateway heard of.
+    pub heard: BTreeMap<usize, Timestamp>,
     pub memory: Memory,
 }
 
@@ -69,6 +73,8 @@ pub(crate) struct Model {
     pub sessions: HashMap<SessionKey, Session>,
     alive: BTreeSet<(Timestamp, SessionKey)>,
     pub line: BTreeMap<Number, Place>,
+    /// What resets have made void that the store may yet forget.
+    voided: BTreeMap<Number, Place>,
     pub uncalled: BTreeSet<Number>,
     offers: BTreeMap<Number, Timestamp>,
     called: Number,
@@ -80,6 +86,8 @@ pub(crate) struct Model {
     undone: HashMap<SessionKey, Timestamp>,
     /// Whether a gateway ever died.
     torn: bool,
+    /// When each gateway's process began.
+    began: BTreeMap<usize, Timestamp>,
     /// Since when the store recovers, until a snapshot says that it no longer does.
     recovering: Option<Timestamp>,
     /// Whether the store forgot and has not recovered, and which gateways have
@@ -101,6 +109,7 @@ impl Model {
             sessions: HashMap::new(),
             alive: BTreeSet::new(),
             line: BTreeMap::new(),
+            voided: BTreeMap::new(),
             uncalled: BTreeSet::new(),
             offers: BTreeMap::new(),
             called: Number(0),
@@ -108,6 +117,7 @@ impl Model {
             highest: Number(0),
             undone: HashMap::new(),
             torn: false,
+            began: BTreeMap::new(),
             recovering: None,
             lost: false,
             pushed: HashSet::new(),
@@ -138,6 +148,17 @@ impl Model {
         self.alive.len() as u64
     }
 
+    /// Whether the store may keep a session that is over.
+    fn may_live(&self, key: SessionKey) -> bool {
+        let session = self.session(key);
+        let lives = !session.ended && session.acknowledged.max(session.stored) > self.time;
+        !lives
+            && self
+                .undone
+                .get(&key)
+                .is_some_and(|until| *until > self.time)
+    }
+
     fn set_expiry(
         &mut self,
         key: SessionKey,
@@ -154,18 +175,23 @@ impl Model {
         (before, after)
     }
 
+    /// Nobody is admitted in a recovery: it is over, though nobody saw it end.
+    pub(crate) fn admits(&mut self, who: &str) {
+        let (time, since) = (self.time, self.recovering);
+        let over = since.is_none_or(|since| time.0 >= since.0 + RECOVERY_MIN_MS);
+        self.demand(Promise::Limit, over, || {
+            format!("{who} was admitted in the recovery since {since:?}")
+        });
+        self.recovered();
+    }
+
     /// Promise 1, at the moment of an admission; then the session is inside.
     pub(crate) fn admitted(&mut self, key: SessionKey, expires: Timestamp, who: &str) {
+        let time = self.time;
         let inside = self.inside();
         let limit = self.rules.limit.unwrap_or(u64::MAX);
         self.demand(Promise::Limit, inside < limit, || {
             format!("{who} was admitted while {inside} of {limit} were inside")
-        });
-        let time = self.time;
-        let since = self.recovering;
-        let over = since.is_none_or(|since| time.0 >= since.0 + RECOVERY_MIN_MS);
-        self.demand(Promise::Limit, over, || {
-            format!("{who} was admitted in the recovery since {since:?}")
         });
         self.demand(Promise::Absent, expires.0 <= time.0 + UNPROVEN_MS, || {
             format!("{who} was given {expires:?} without proof at {time:?}")
@@ -180,6 +206,9 @@ impl Model {
     /// A newcomer is inside: now, or since an earlier copy of the same call.
     pub(crate) fn came_in(&mut self, key: SessionKey, expires: Timestamp) {
         let before = self.session(key);
+        if self.may_live(key) {
+            return;
+        }
         if before.ended || before.stored.max(before.acknowledged) <= self.time {
             return self.walked_in(key, expires);
         }
@@ -192,6 +221,7 @@ impl Model {
     }
 
     fn walked_in(&mut self, key: SessionKey, expires: Timestamp) {
+        self.admits("a newcomer");
         let first = self.uncalled.iter().find(|number| self.waits(**number));
         self.demand(Promise::Order, first.is_none(), || {
             let place = first.map(|first| &self.line[first]);
@@ -210,6 +240,7 @@ impl Model {
                 session.begun = time;
             }
             session.told = Some((gateway, time));
+            session.heard.insert(gateway, expires);
             session.memory = Memory::Kept;
         });
     }
@@ -233,7 +264,8 @@ impl Model {
         let others_wait =
             self.recovering.is_none() && self.uncalled.iter().any(|number| self.waits(*number));
         let old = now.0 >= session.begun.0 + self.rules.session_max_ms;
-        let known = session.stored.max(session.acknowledged);
+        let kept = self.undone.get(&key).copied().unwrap_or_default();
+        let known = session.stored.max(session.acknowledged).max(kept);
         self.demand(
             Promise::Absent,
             !(old && others_wait && expires > known),
@@ -250,6 +282,7 @@ impl Model {
         });
         self.set_expiry(key, |session| {
             session.stored = session.stored.max(expires);
+            session.proven = true;
         });
     }
 
@@ -278,7 +311,7 @@ impl Model {
         }
         self.recovered();
         let inside = self.inside();
-        let undone = self.undone.values().filter(|until| **until > meta.time);
+        let undone = self.undone.keys().filter(|key| self.may_live(**key));
         let most = inside + undone.count() as u64;
         self.demand(Promise::Absent, snapshot.sessions <= most, || {
             format!(

@@ -71,11 +71,14 @@ impl World {
                 return self.done(index);
             }
         }
-        let quarter = self.rules.session_idle_ms / 4;
-        let next = self.visitors[index]
-            .dice
-            .jitter(quarter, 0.3)
-            .min(UNPROVEN_MS);
+        let idle = self.rules.session_idle_ms;
+        let dice = &mut self.visitors[index].dice;
+        // Some read for almost as long as a session may be idle.
+        let next = if dice.chance(0.2) {
+            dice.between(idle / 2, idle * 9 / 10)
+        } else {
+            dice.jitter(idle / 4, 0.3).min(UNPROVEN_MS)
+        };
         let left = visitor.leaves_at.saturating_sub(self.now).max(1);
         self.after(next.min(left), Event::Visit(index));
     }

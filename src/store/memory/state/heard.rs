@@ -18,8 +18,8 @@ impl EventState {
     /// may still be unheard. False for an absurd number: one far beyond the
     /// clock and beyond what was issued, for the clock may have been set back.
     pub(super) fn rise(&mut self, highest: Number, raw: u64) -> bool {
-        let near = Number::restart(self.meta.issued.unix_second());
-        if highest >= near && !highest.is_plausible(self.meta.time.second_by(raw)) {
+        let known = self.meta.time.second_by(raw);
+        if !highest.is_plausible(known.max(self.meta.issued.unix_second())) {
             return false;
         }
         if highest >= self.meta.issued {

@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use super::{Arrival, EventState};
+use super::{Arrival, EventState, Row};
 use crate::room::share;
 use crate::room::snapshot::{
     Cause, GATEWAY_GONE_MS, OFFER_MS, RECOVERY_GRACE_MS, RECOVERY_MIN_MS, Recovery,
@@ -21,6 +21,9 @@ impl EventState {
         self.begin_recovery(Cause::Run, arrival.raw);
         if let Some(recovery) = &mut self.meta.recovery {
             recovery.remembered = true;
+        }
+        for row in self.gateways.values_mut() {
+            row.pushed = self.meta.recoveries;
         }
     }
 
@@ -47,6 +50,7 @@ impl EventState {
             until: Timestamp(now + RECOVERY_MIN_MS),
             deadline: Timestamp(now + wait + RECOVERY_GRACE_MS),
             remembered: cause == Cause::Silence,
+            unheard: false,
         });
         // Where something was forgotten, numbers above these may have been
         // issued, and the clock may have been set back since.
@@ -67,6 +71,9 @@ impl EventState {
         });
         let answered = recovery.remembered && pushed && now >= recovery.until;
         if answered || now >= recovery.deadline {
+            if recovery.cause != Cause::Silence && self.misses_one(&recovery) {
+                self.keep_all();
+            }
             let meta = &mut self.meta;
             meta.recovery = None;
             // What was heard during the recovery gets a whole window.
@@ -76,6 +83,26 @@ impl EventState {
             for offer in self.offers.values_mut() {
                 offer.due = Timestamp(now.0 + OFFER_MS);
             }
+        }
+    }
+
+    /// Whether a gateway is gone, or has forgotten, that may have told a visitor
+    /// of a later end of his session than anybody else knows.
+    fn misses_one(&self, recovery: &Recovery) -> bool {
+        let idle = self.meta.rules.session_idle_ms;
+        let unheard = |row: &Row| {
+            row.pushed < recovery.id && row.seen.0.saturating_add(idle) >= recovery.until.0
+        };
+        recovery.unheard || self.gateways.values().any(unheard)
+    }
+
+    /// Lets every session live as if it had been heard from now.
+    fn keep_all(&mut self) {
+        let until = Timestamp(self.meta.time.0 + self.meta.rules.session_idle_ms);
+        while let Some(&(expiry, session)) = self.expiries.first()
+            && expiry < until
+        {
+            self.insert(session, until);
         }
     }
 
@@ -89,9 +116,14 @@ impl EventState {
         if self.meta.recovery.is_some() {
             restored = self.remember(shadow, raw);
             let id = self.meta.recoveries;
+            let knows = self.is_memory(shadow);
             let row = self.row(&shadow.gateway);
             if shadow.complete {
+                let forgot = row.pushed < id && !knows;
                 row.pushed = id;
+                if let Some(recovery) = &mut self.meta.recovery {
+                    recovery.unheard |= forgot;
+                }
             }
         }
         Restored {
@@ -144,6 +176,7 @@ impl EventState {
             share::recall(meta, &shadow.shares);
             if let Some(recovery) = &mut meta.recovery {
                 recovery.remembered |= is_memory;
+                recovery.unheard |= shadow.young;
             }
         }
         for (session, at) in &shadow.ended {
@@ -187,9 +220,15 @@ impl EventState {
             self.meta.ghosts = total.saturating_sub(active);
             self.meta.ghosts_until = Timestamp(self.meta.time.0 + self.meta.rules.session_idle_ms);
         }
-        for peer in &shadow.peers {
+        for (peer, seen) in &shadow.peers {
             if !self.gateways.contains_key(peer) {
-                self.row(peer).pushed = 0;
+                let now = self.meta.time;
+                let row = self.row(peer);
+                row.pushed = 0;
+                // One that was gone already is not waited for.
+                if seen.0.saturating_add(GATEWAY_GONE_MS) < shadow.time.0 {
+                    row.seen = (*seen).min(now);
+                }
             }
         }
         restored

@@ -68,7 +68,7 @@ local KIND = { schema = 'i', born = 's', born_at = 'i', generation = 'i', issued
   settled = 'i', shown = 'i', begun = 'i', closed = 'i', mode = 's', limit = 'i?', admit = 'f?',
   session_idle_ms = 'i', session_max_ms = 'i', window_ms = 'i', cfgver = 'i', recoveries = 'i',
   recovery = 'i?', cause = 's?', recovery_until = 'i?', recovery_deadline = 'i?',
-  remembered = 'i?', inside = 'i?', ghosts = 'i', ghosts_until = 'i', marks = 's', shares = 's?', resets = 'i' }
+  remembered = 'i?', unheard = 'i?', inside = 'i?', ghosts = 'i', ghosts_until = 'i', marks = 's', shares = 's?', resets = 'i' }
 local SCHEMA = 1
 local m, stored = {}, {}
 
@@ -247,10 +247,35 @@ local function begin_recovery(cause)
   m.recovery_until = m.time + RECOVERY_MIN
   m.recovery_deadline = m.time + wait + RECOVERY_GRACE
   m.remembered = cause == 'silence' and 1 or 0
+  m.unheard = 0
   -- Where something was forgotten, numbers above these may have been issued, and
   -- the clock may have been set back since.
   local known = cause == 'silence' and 0 or EPOCH + math.floor(m.issued / 1048576)
   m.issued = math.max(m.issued, restart(math.max(known, unix_second())))
+end
+
+-- Whether a gateway is gone, or has forgotten, that may have told a visitor of a
+-- later end of his session than anybody else knows.
+local function misses_one()
+  if m.unheard == 1 then return true end
+  for _, other in pairs(gateways()) do
+    if other.pushed < m.recovery and other.seen + m.session_idle_ms >= m.recovery_until then
+      return true
+    end
+  end
+end
+
+-- Lets every session live as if it had been heard from now.
+local function keep_all()
+  local till = int(m.time + m.session_idle_ms)
+  local early = call('ZRANGEBYSCORE', K.active, '-inf', '(' .. till)
+  for first = 1, #early, 500 do
+    local pairs = {}
+    for i = first, math.min(first + 499, #early) do
+      pairs[#pairs + 1], pairs[#pairs + 2] = till, early[i]
+    end
+    call('ZADD', K.active, unpack(pairs))
+  end
 end
 
 local function end_recovery()
@@ -261,7 +286,9 @@ local function end_recovery()
   end
   local answered = m.remembered == 1 and pushed and m.time >= m.recovery_until
   if not answered and m.time < m.recovery_deadline then return end
-  m.recovery, m.cause, m.recovery_until, m.recovery_deadline, m.remembered = nil, nil, nil, nil, nil
+  if m.cause ~= 'silence' and misses_one() then keep_all() end
+  m.recovery, m.cause, m.recovery_until, m.recovery_deadline = nil, nil, nil, nil
+  m.remembered, m.unheard = nil, nil
   -- What was heard during the recovery gets a whole window.
   m.window_since, m.fresh_since = m.time, m.time
   m.ghosts_until = m.time + m.session_idle_ms

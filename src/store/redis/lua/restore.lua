@@ -2,12 +2,13 @@
 --
 -- KEYS   the fixed ones; the pages
 -- ARGV   gateway, born or empty, seq, newborn, time, generation, issued, called,
---        gate, marks, shares, mode, limit or empty, rate or empty, session idle, session
---        max, window, cfgver, sessions known, complete (1 or 0), token (1 or 0),
+--        gate, marks, shares, young (1 or 0), mode, limit or empty, rate or
+--        empty, session idle, session max, window, cfgver, sessions known, complete (1 or 0), token (1 or 0),
 --        the tally in the order of TALLY;
 --        then lists, each with its count first: sessions (session, expires),
 --        ended (session, when), spent (page, bitmap), living (page, highest
---        number, bitmap), peers (name)
+--        number, bitmap), peers (name,
+--        when seen)
 -- reply  done, born, cause of the recovery begun here or empty, sessions
 --        brought back
 
@@ -15,7 +16,7 @@ server()
 
 local gateway, born, seq, newborn = arg(), arg(), num(), arg()
 local s = { time = num(), generation = num(), issued = num(), called = num(), gate = arg(), marks = arg(),
-  shares = arg() }
+  shares = arg(), young = arg() == '1' }
 local rules = { mode = arg(), limit = tonumber(arg()), admit = tonumber(arg()),
   session_idle_ms = num(), session_max_ms = num(), window_ms = num() }
 local cfgver, sessions_known, complete, token = num(), num(), arg() == '1', arg() == '1'
@@ -112,6 +113,7 @@ local function remember()
     if m.marks == '' then m.marks = s.marks end
     recall_shares()
     if is_memory() then m.remembered = 1 end
+    if s.young then m.unheard = 1 end
   end
   local sessions, restored = {}, 0
   for i = 1, num() do sessions[i] = { arg(), num() } end
@@ -149,10 +151,13 @@ local function remember()
     m.ghosts_until = m.time + m.session_idle_ms
   end
   for _ = 1, num() do
-    local peer = arg()
+    local peer, seen = arg(), num()
     if not gateways()[peer] then
-      row(peer).pushed = 0
-      call('HSET', K.gateways, peer .. ':pushed', '0')
+      local theirs = row(peer)
+      theirs.pushed = 0
+      -- One that was gone already is not waited for.
+      if seen + GONE < s.time then theirs.seen = math.min(seen, m.time) end
+      call('HSET', K.gateways, peer .. ':pushed', '0', peer .. ':seen', int(theirs.seen))
     end
   end
   return restored
@@ -164,6 +169,7 @@ if m.recovery then
   restored = remember()
   local mine = row(gateway)
   if complete then
+    if mine.pushed < m.recovery and not is_memory() then m.unheard = 1 end
     mine.pushed = m.recoveries
     call('HSET', K.gateways, gateway .. ':pushed', int(m.recoveries))
   end
