@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::support::browsing::Browsing;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::Origin;
 use crate::support::people::{PATIENCE, waits};
@@ -39,14 +40,16 @@ async fn after_a_loss_nobody_goes_in_faster_than_the_rate() {
     gateways[0].wait_for("sumun_gateways", 2.0).await;
     let site = Arc::new(Site::new(gateways.iter().map(|one| one.public).collect()));
     // The rate lets the first ones walk in; then there is a line.
-    let mut walked_in = 0;
+    let mut walked_in = Vec::new();
     let first = loop {
         let mut visitor = Visitor::new("first");
         match visitor.come(&site).await.unwrap() {
-            Seen::Inside => walked_in += 1,
+            Seen::Inside => walked_in.push(visitor),
             _ => break visitor,
         }
     };
+    let doors = gateways.each_ref().map(|gateway| gateway.public);
+    let browsing = Browsing::start(&walked_in[0], &doors);
     let mut line = JoinSet::new();
     let mut visitors = vec![first];
     for name in 1..VISITORS {
@@ -60,12 +63,13 @@ async fn after_a_loss_nobody_goes_in_faster_than_the_rate() {
         });
     }
     until("the line moves", PATIENCE, async || {
-        site.admitted().len() > walked_in + 1
+        site.admitted().len() > walked_in.len() + 1
     })
     .await;
     redis.restart();
 
     let mut went_in = line.join_all().await;
+    browsing.end().await;
     went_in.sort_unstable();
     for (index, first) in went_in.iter().enumerate() {
         for (count, last) in (1..).zip(&went_in[index..]) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use serde_json::json;
 
+use crate::support::browsing::Browsing;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::Origin;
 use crate::support::people::{comes_in, each_in_turn, still_waits, waits};
@@ -127,6 +128,7 @@ async fn stops_its_event_alone(harm: Harm) {
     let mut world = World::start().await;
     let mut inside = comes_in("inside", &world.site).await;
     let mut before = waits("before", &world.site).await;
+    let browsing = Browsing::start(&inside, &[world.gateway.public]);
     let key = harm.to(&mut world).await;
     world.tells(&key).await;
 
@@ -148,6 +150,7 @@ async fn stops_its_event_alone(harm: Harm) {
     .await;
     let after = waits("after", &world.site).await;
     assert!(after.number > meanwhile.number);
+    browsing.end().await;
     inside.browse(&world.site).await.unwrap();
     assert_eq!(world.site.admitted().len(), 1, "somebody got in early");
     inside.complete(&world.site).await.unwrap();

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::support::browsing::Browsing;
 use crate::support::chaos::{Chaos, Weather};
 use crate::support::gateway::{Gateway, Setup, now};
 use crate::support::origin::Origin;
@@ -53,6 +54,8 @@ async fn without_the_store_each_gateway_fills_its_share_and_no_more() {
     let all = Site::new(gateways.iter().map(|gateway| gateway.public).collect());
     let (mut inside, _) = come(&all, "early", 1).await;
     assert_eq!(inside.len(), 1);
+    let doors = gateways.each_ref().map(|gateway| gateway.public);
+    let browsing = Browsing::start(&inside[0], &doors);
     // Half of the twenty free slots, evenly.
     for gateway in &gateways {
         gateway.wait_for("sumun_share_slots", 5.0).await;
@@ -93,6 +96,7 @@ async fn without_the_store_each_gateway_fills_its_share_and_no_more() {
         visitor.wait(&all, SOON).await.unwrap();
     }
     count(&redis, 17).await;
+    browsing.end().await;
     for visitor in inside.iter_mut().chain(&mut waiting) {
         visitor.browse(&all).await.unwrap();
         visitor.complete(&all).await.unwrap();
@@ -124,6 +128,7 @@ async fn a_gateway_cut_off_and_the_one_with_the_store_never_exceed_the_limit() {
     }
     inside.extend(waiting.drain(..9 - inside.len()));
     count(&redis, 9).await;
+    let browsing = Browsing::start(&inside[0], &[cut_off.public, other.public]);
     let (in_here, more) = come(&here, "here", 5).await;
     assert_eq!((in_here.len(), more.len()), (3, 2));
     for visitor in &mut waiting {
@@ -144,6 +149,7 @@ async fn a_gateway_cut_off_and_the_one_with_the_store_never_exceed_the_limit() {
     for visitor in &mut inside {
         visitor.browse(&all).await.unwrap();
     }
+    browsing.end().await;
     for visitor in &mut inside {
         visitor.complete(&all).await.unwrap();
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use redis::AsyncCommands;
 use serde_json::json;
 
+use crate::support::browsing::Browsing;
 use crate::support::chaos::Weather;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::Origin;
@@ -144,11 +145,11 @@ async fn a_gateway_killed_right_after_it_let_somebody_in_still_knows_who() {
     gateway.kill();
     gateway.start_again(&setup).await;
 
+    let browsing = Browsing::start(&first, &[gateway.public]);
     let mut second = Visitor::new("second");
     stays_outside(&mut second, &site).await;
-    first.browse(&site).await.unwrap();
     stays_outside(&mut second, &site).await;
-    first.browse(&site).await.unwrap();
+    browsing.end().await;
 
     // From inside out, and from the line in, right before the next kill.
     first.complete(&site).await.unwrap();

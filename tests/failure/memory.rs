@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+use crate::support::browsing::Browsing;
 use crate::support::gateway::{Gateway, Setup, now};
 use crate::support::origin::Origin;
 use crate::support::people::{PATIENCE, comes_in, each_in_turn, still_waits, waits};
@@ -145,7 +146,7 @@ async fn a_gateway_started_without_redis_knows_the_apis_event_and_who_is_inside(
     gateway.start_again(&setup).await;
 
     assert_eq!(gateway.event("sale").await["limitCnt"], 1);
-    buyer.browse(&site).await.unwrap();
+    let browsing = Browsing::start(&buyer, &[gateway.public]);
     let seen = second.poll(&site).await.unwrap();
     assert!(
         matches!(seen, Seen::Waits { degraded: true, .. }),
@@ -155,8 +156,10 @@ async fn a_gateway_started_without_redis_knows_the_apis_event_and_who_is_inside(
     assert!(matches!(third.come(&site).await, Ok(Seen::Waits { .. })));
     assert!(third.number > second.number);
     // A number is not given again by the process after the next.
+    browsing.end().await;
     gateway.kill();
     gateway.start_again(&setup).await;
+    let browsing = Browsing::start(&buyer, &[gateway.public]);
     let mut fourth = Visitor::of("fourth", "sale", "/sale");
     assert!(matches!(fourth.come(&site).await, Ok(Seen::Waits { .. })));
     assert!(fourth.number > third.number);
@@ -164,7 +167,7 @@ async fn a_gateway_started_without_redis_knows_the_apis_event_and_who_is_inside(
     redis.start_again();
     gateway.wait_for("sumun_store_up", 1.0).await;
     gateway.wait_for_recovery().await;
-    buyer.browse(&site).await.unwrap();
+    browsing.end().await;
     for visitor in [&mut second, &mut third, &mut fourth] {
         still_waits(visitor, &site).await;
     }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::support::browsing::Browsing;
 use crate::support::chaos::{Chaos, Weather};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::Origin;
@@ -31,6 +32,8 @@ async fn without_the_store_everybody_walks_in_and_counts_when_it_is_back() {
     let site = Site::new(gateways.iter().map(|gateway| gateway.public).collect());
     let mut inside = comes_in("inside", &site).await;
     let mut in_line = waits("in line", &site).await;
+    let doors = gateways.each_ref().map(|gateway| gateway.public);
+    let browsing = Browsing::start(&inside, &doors);
 
     chaos.set(Weather::Cut);
     for gateway in &gateways {
@@ -64,6 +67,7 @@ async fn without_the_store_everybody_walks_in_and_counts_when_it_is_back() {
         visitor.browse(&site).await.unwrap();
     }
     let mut later = waits("later", &site).await;
+    browsing.end().await;
     for visitor in newcomers.iter_mut().chain([&mut inside, &mut in_line]) {
         visitor.complete(&site).await.unwrap();
     }

@@ -31,6 +31,8 @@ pub(crate) struct Setup {
     pub(crate) on_failure: &'static str,
     /// Most calls and walk-ins a second.
     pub(crate) admit_per_second: Option<u32>,
+    /// Newcomers of one address.
+    pub(crate) joins_per_minute: u32,
     /// Whether it has a `state_dir`.
     pub(crate) has_disk: bool,
     /// More in its environment (a clock of its own).
@@ -55,6 +57,7 @@ impl Setup {
             session_idle: "30s",
             on_failure: "hold",
             admit_per_second: None,
+            joins_per_minute: 100_000,
             has_disk: true,
             environment: Vec::new(),
         }
@@ -85,12 +88,13 @@ impl Setup {
              [store]\nurl = \"{store}\"\non_failure = \"{}\"\ntimeout = \"500ms\"\n\
              [signing]\nkeys = [{}]\n\
              [[event]]\nid = \"main\"\nlimit = {}\nticket_idle = \"{}\"\nsession_idle = \"{}\"\n\
-             joins_per_address_per_minute = 100000\n",
+             joins_per_address_per_minute = {}\n",
             self.on_failure,
             keys.join(", "),
             self.limit,
             self.ticket_idle,
             self.session_idle,
+            self.joins_per_minute,
         );
         if let Some(rate) = self.admit_per_second {
             let _ = writeln!(text, "admit_per_second = {rate}");

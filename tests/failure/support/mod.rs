@@ -1,5 +1,6 @@
 //! The parts that the failure tests are played with.
 
+pub(crate) mod browsing;
 pub(crate) mod chaos;
 pub(crate) mod clock;
 pub(crate) mod gateway;

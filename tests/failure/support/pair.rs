@@ -16,7 +16,7 @@ pub(crate) struct Pair {
     pub(crate) redis: Redis,
     chaos: Chaos,
     setup: Setup,
-    _other: Gateway,
+    pub(crate) other: Gateway,
     _origin: Origin,
 }
 
@@ -42,7 +42,7 @@ impl Pair {
             redis,
             chaos,
             setup,
-            _other: other,
+            other,
             _origin: origin,
         }
     }

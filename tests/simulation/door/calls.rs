@@ -196,6 +196,7 @@ impl Door {
             self.raw = raw;
             let known = shadow.born.map(|_| shadow.time);
             self.model.time = known.unwrap_or(Timestamp(raw));
+            self.model.rules = shadow.rules.clone().expect("rules in every push");
         }
         let restored = at_once(self.store().restore(&self.event, shadow));
         if let Some(cause) = restored.began {
@@ -203,7 +204,7 @@ impl Door {
             self.model.found_out();
         }
         if shadow.born.is_some() {
-            self.model.time = self.model.time.max(shadow.time);
+            self.model.goes_on_from(shadow.time);
             self.model.told_generation(shadow.generation);
             self.model.pushed(&shadow.gateway);
         }

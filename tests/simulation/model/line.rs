@@ -17,7 +17,7 @@ const POLL_MARGIN_MS: u64 = 10_000;
 
 /// How long a sign of life may be under way: kept at the gateway, and late on
 /// the network.
-const UNDER_WAY_MS: u64 = 40_000;
+pub(super) const UNDER_WAY_MS: u64 = 40_000;
 
 /// A move may be planned on a look at the store that is so old.
 const PLANNED_MS: u64 = 2_000;
@@ -42,6 +42,7 @@ impl Model {
             polled: (self.time, by),
             fresh: by.is_none(),
             delivered: by.is_some(),
+            by,
             sure,
             sure_since: Timestamp(0),
             called: None,
@@ -85,9 +86,9 @@ impl Model {
         }
     }
 
-    pub(crate) fn delivered(&mut self, number: Number) {
+    pub(crate) fn delivered(&mut self, number: Number, gateway: usize) {
         if let Some(place) = self.line.get_mut(&number) {
-            place.delivered = true;
+            (place.delivered, place.by) = (true, Some(gateway));
         }
     }
 

@@ -6,6 +6,7 @@ use sumun::room::snapshot::Rules;
 use sumun::room::ticket::{Generation, Number, SessionKey};
 use sumun::room::time::Timestamp;
 
+use super::line::UNDER_WAY_MS;
 use super::{Memory, Model, Session};
 
 /// What a gateway heard so lately may not be on its disk yet.
@@ -147,6 +148,16 @@ impl Model {
         self.pushed.clear();
     }
 
+    /// A gateway told the store of a later time; what has begun since the loss
+    /// takes as long as it would have.
+    pub(crate) fn goes_on_from(&mut self, time: Timestamp) {
+        let missing = time.0.saturating_sub(self.time.0);
+        self.time.0 += missing;
+        if let Some(since) = &mut self.recovering {
+            since.0 += missing;
+        }
+    }
+
     /// A gateway told the store all that it remembers.
     pub(crate) fn pushed(&mut self, gateway: &str) {
         let index = gateway.rsplit('-').next().and_then(|n| n.parse().ok());
@@ -164,7 +175,8 @@ impl Model {
             return;
         }
         let pushed = std::mem::take(&mut self.pushed);
-        let young = |at: &Timestamp| now.0 < at.0 + idle + idle / 5;
+        // Its clock may be slower by a tenth, and what it pushed come once more.
+        let young = |at: &Timestamp| now.0 < at.0 + idle + idle / 5 + UNDER_WAY_MS;
         let one_is_missed = self
             .began
             .iter()
@@ -237,7 +249,7 @@ impl Model {
     /// A gateway died, or was cut off, with signs of life not yet passed on.
     pub(crate) fn forgot(&mut self, gateway: usize) {
         for place in self.line.values_mut() {
-            if place.polled.1 == Some(gateway) {
+            if place.polled.1 == Some(gateway) || place.fresh && place.by == Some(gateway) {
                 place.sure = false;
             }
         }

@@ -56,8 +56,9 @@ pub(crate) struct Place {
     pub polled: (Timestamp, Option<usize>),
     /// Whether he polled since the number was issued.
     pub fresh: bool,
-    /// Whether the number reached him.
+    /// Whether the number reached him, and the gateway that told him.
     pub delivered: bool,
+    pub by: Option<usize>,
     /// Whether the line of his signs of life reaches the store unbroken.
     pub sure: bool,
     /// Since when it does again, after a gap.

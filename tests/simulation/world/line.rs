@@ -82,7 +82,7 @@ impl World {
                     self.inside(newcomer.visitor, index, *key, *expires);
                 }
                 Entered::Ticket { number } => {
-                    self.door.model.delivered(*number);
+                    self.door.model.delivered(*number, index);
                     self.ticket(newcomer.visitor, index, *number);
                 }
                 Entered::Closed => {}

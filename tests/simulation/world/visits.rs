@@ -187,7 +187,10 @@ impl World {
                 self.inside(index, gateway, session, expires);
             }
             Ok(Claimed::TooLate) => {
-                let void = visitor.generation != self.door.model.generation;
+                let generation = self.door.model.generation;
+                // Issued before a reset, and the reply came again after it.
+                let old = number.unix_second() < generation.0 + 2;
+                let void = visitor.generation != generation || old;
                 let slept = void || matches!(visitor.temper, Temper::Sleeps(_));
                 self.door.model.demand(Promise::Place, slept, || {
                     format!("{number} is too late, awake")

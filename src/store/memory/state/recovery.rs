@@ -157,11 +157,27 @@ impl EventState {
             .is_some_and(|born| !blind || born != self.meta.born)
     }
 
+    /// The running time goes on from a later one that a gateway remembers; what
+    /// has begun since the loss takes as long as it would have.
+    fn go_on_from(&mut self, time: Timestamp) {
+        let missing = time.0.saturating_sub(self.meta.time.0);
+        self.meta.time.0 += missing;
+        if let Some(recovery) = &mut self.meta.recovery {
+            recovery.until.0 += missing;
+            recovery.deadline.0 += missing;
+        }
+        for row in self.gateways.values_mut() {
+            row.seen.0 += missing;
+        }
+    }
+
     pub(super) fn remember(&mut self, shadow: &Shadow, raw: u64) -> u64 {
         let is_memory = self.is_memory(shadow);
+        if shadow.born.is_some() {
+            self.go_on_from(shadow.time);
+        }
         let meta = &mut self.meta;
         if shadow.born.is_some() {
-            meta.time = meta.time.max(shadow.time);
             meta.issued = meta.issued.max(shadow.issued);
             meta.called = meta.called.max(shadow.called).min(meta.issued);
             match shadow.generation.cmp(&meta.generation) {

@@ -103,9 +103,22 @@ local function is_memory()
   return born ~= '' and not (m.cause == 'token' and born == m.born)
 end
 
+-- The running time goes on from a later one that a gateway remembers; what has
+-- begun since the loss takes as long as it would have.
+local function go_on_from(time)
+  local missing = math.max(time - m.time, 0)
+  if missing == 0 then return end
+  m.time = m.time + missing
+  m.recovery_until, m.recovery_deadline = m.recovery_until + missing, m.recovery_deadline + missing
+  for name, other in pairs(gateways()) do
+    other.seen = other.seen + missing
+    call('HSET', K.gateways, name .. ':seen', int(other.seen))
+  end
+end
+
 local function remember()
   if born ~= '' then
-    m.time = math.max(m.time, s.time)
+    go_on_from(s.time)
     m.issued = math.max(m.issued, s.issued)
     m.called = math.min(math.max(m.called, s.called), m.issued)
     recall()
