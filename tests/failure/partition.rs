@@ -109,8 +109,9 @@ async fn cut_off_for_longer_than_a_session_may_be_idle_it_serves_those_inside_an
 async fn without_the_store_one_address_still_gets_so_many_places_and_no_more() {
     let _machine = shared_machine().await;
     let pair = Pair::start(|setup| setup.joins_per_minute = 6).await;
-    let _inside = comes_in("inside", &pair.there).await;
+    let inside = comes_in("inside", &pair.there).await;
     pair.part().await;
+    let browsing = Browsing::start(&inside, &[pair.other.public, pair.cut_off.public]);
     let mut places = Vec::new();
     let refused = loop {
         let mut visitor = Visitor::new("crowd");
@@ -126,6 +127,7 @@ async fn without_the_store_one_address_still_gets_so_many_places_and_no_more() {
     for visitor in &mut places {
         still_waits(visitor, &pair.here).await;
     }
+    browsing.end().await;
 }
 
 /// Somebody comes and waits: the number of the place.

@@ -9,6 +9,9 @@ use tokio::task::JoinHandle;
 use super::site::Site;
 use super::visitor::Visitor;
 
+/// No visit is shorter.
+const REQUESTS_MIN: usize = 20;
+
 /// Asks ten times a second; one request that is not served fails the test.
 pub(crate) struct Browsing {
     stop: watch::Sender<bool>,
@@ -22,7 +25,7 @@ impl Browsing {
         let (mut visitor, site) = (visitor.clone(), Site::new(doors.to_vec()));
         let task = tokio::spawn(async move {
             let mut served = 0;
-            while !*stopped.borrow() {
+            while served < REQUESTS_MIN || !*stopped.borrow() {
                 visitor.browse(&site).await?;
                 served += 1;
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -32,11 +35,10 @@ impl Browsing {
         Self { stop, task }
     }
 
-    /// It goes no further; says how many requests were served: all.
+    /// Goes on for a while, and no further; all of it was served.
     pub(crate) async fn end(self) {
         self.stop.send_replace(true);
         let served = self.task.await.unwrap().unwrap();
-        assert!(served > 0, "nothing was asked for");
         eprintln!("{served} requests of one inside, none refused");
     }
 }

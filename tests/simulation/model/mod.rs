@@ -241,7 +241,8 @@ impl Model {
                 session.begun = time;
             }
             session.told = Some((gateway, time));
-            session.heard.insert(gateway, expires);
+            let known = session.heard.entry(gateway).or_default();
+            *known = expires.max(*known);
             session.memory = Memory::Kept;
         });
     }

@@ -57,10 +57,9 @@ impl World {
         match self.door.touch(&name, touch) {
             Err(_) => return self.after(1_000, Event::Visit(index)),
             Ok(Some(expires)) => {
-                self.gateways[gateway]
-                    .memory
-                    .sessions
-                    .insert(visitor.session, expires);
+                let sessions = &mut self.gateways[gateway].memory.sessions;
+                let known = sessions.entry(visitor.session).or_default();
+                *known = expires.max(*known);
                 self.door
                     .model
                     .acknowledged(visitor.session, expires, gateway);

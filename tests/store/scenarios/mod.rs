@@ -2,6 +2,7 @@
 
 mod forgetting;
 mod line;
+mod missed;
 mod records;
 mod recovery;
 mod sessions;

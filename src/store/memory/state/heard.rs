@@ -53,12 +53,16 @@ impl EventState {
             >= std::time::Duration::from_millis(meta.rules.session_max_ms);
         let longest = Timestamp(meta.time.0 + meta.rules.session_idle_ms).max(touch.keep);
         match self.active.get(&touch.session).copied() {
-            Some(expires) if old && meta.called < meta.issued => {
-                self.unproven.remove(&touch.session);
-                Some(expires)
-            }
             Some(expires) => {
-                let expires = longest.max(expires);
+                let others_wait = meta.called < meta.issued;
+                let longest = if old && others_wait {
+                    Timestamp(0)
+                } else {
+                    longest
+                };
+                // What the pass says was acknowledged, if only by a store that
+                // has forgotten it.
+                let expires = expires.max(touch.until).max(longest);
                 self.unproven.remove(&touch.session);
                 self.insert(touch.session, expires);
                 Some(expires)

@@ -13,11 +13,9 @@ local function touch(session, begun, till, keep)
   local longest = math.max(m.time + m.session_idle_ms, keep)
   local expires = expiry(session)
   if expires then
-    if old and m.called < m.issued then
-      call('ZREM', K.unproven, session)
-      return int(expires)
-    end
-    expires = math.max(longest, expires)
+    -- What the pass says was acknowledged, if only by a store that has forgotten it.
+    expires = math.max(expires, till)
+    if not old or m.called >= m.issued then expires = math.max(longest, expires) end
     call('ZREM', K.unproven, session)
     insert(session, expires)
     return int(expires)
