@@ -67,8 +67,8 @@ pub struct Controller {
     /// number. A server that comes back with an older state twice gives that
     /// number twice.
     pushed: Option<(u64, String, u64)>,
-    /// The recoveries already counted.
-    recoveries: Option<u64>,
+    /// The recovery counted last: of which state, by which server's process.
+    counted: Option<(u64, String, u64)>,
     /// Whether the settings are to be written to the store.
     configure: bool,
     refreshed: usize,
@@ -88,7 +88,7 @@ impl Controller {
             ledger,
             history: History::default(),
             pushed: None,
-            recoveries: None,
+            counted: None,
             configure: true,
             refreshed: 0,
             beaten_ms: 0,
@@ -297,18 +297,21 @@ impl Controller {
     }
 
     fn count_recoveries(&mut self, snapshot: &Snapshot) {
-        let seen = snapshot.meta.recoveries;
-        if let Some(recovery) = &snapshot.meta.recovery
-            && self.recoveries != Some(seen)
-        {
+        let meta = &snapshot.meta;
+        let Some(recovery) = &meta.recovery else {
+            return;
+        };
+        // A server may fall back to the same state twice.
+        let this = (meta.born, meta.run.clone(), recovery.id);
+        if self.counted.as_ref() != Some(&this) {
             let cause = recovery.cause.word();
             warn!(event = %self.ledger.id, cause, "recovery: nobody is admitted and nothing expires until what gateways and visitors remember is back");
             self.bench
                 .metrics
                 .counter(&names::STORE_RECOVERIES, &[("cause", cause)])
                 .increment(1);
+            self.counted = Some(this);
         }
-        self.recoveries = Some(seen);
     }
 
     /// The gateway configured last is obeyed; all read the store.

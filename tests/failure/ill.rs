@@ -121,6 +121,30 @@ async fn redis_starts_again_with_what_it_knew_a_while_ago() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_starts_twice_with_the_same_old_snapshot() {
+    let _machine = shared_machine().await;
+    let mut town = Town::shared(&[]).await;
+    town.queue_nobody_yet().await;
+    let mut control = town.redis.as_ref().unwrap().control().await;
+    order(&mut control, "SAVE").await;
+    town.fill().await;
+    town.queue("after the snapshot", 4).await;
+    for _ in 0..2 {
+        let mut before = Vec::new();
+        for gateway in &town.gateways {
+            before.push(gateway.recoveries().await);
+        }
+        town.redis.as_mut().unwrap().restart();
+        for (gateway, before) in town.gateways.iter().zip(before) {
+            gateway.wait_for_recovery_after(before).await;
+        }
+        town.is_well_again().await;
+        town.queue("after", 2).await;
+    }
+    town.everybody_gets_in().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_is_loading_for_seconds_before_it_answers() {
     let _machine = shared_machine().await;
     let mut town = Town::shared(&[

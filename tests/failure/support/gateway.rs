@@ -185,12 +185,22 @@ impl Gateway {
 
     /// Waits until it has seen a recovery.
     pub(crate) async fn wait_for_recovery(&self) {
-        let what = format!("a recovery at {}", self.admin);
+        self.wait_for_recovery_after(0.0).await;
+    }
+
+    /// Waits until it has seen more recoveries than so many.
+    pub(crate) async fn wait_for_recovery_after(&self, before: f64) {
+        let what = format!("more than {before} recoveries at {}", self.admin);
         until(&what, Duration::from_secs(30), async || {
-            let seen = self.metric("sumun_store_recoveries_total").await;
-            seen.is_some_and(|count| count > 0.0)
+            self.recoveries().await > before
         })
         .await;
+    }
+
+    /// How many recoveries it has seen.
+    pub(crate) async fn recoveries(&self) -> f64 {
+        let seen = self.metric("sumun_store_recoveries_total").await;
+        seen.unwrap_or_default()
     }
 
     /// A call at the admin door: its status and its answer.

@@ -148,6 +148,11 @@ impl Model {
         self.pushed.clear();
     }
 
+    /// Whether the store forgot something and has not been told of it by all.
+    pub(crate) fn has_forgotten(&self) -> bool {
+        self.lost
+    }
+
     /// A gateway told the store of a later time; what has begun since the loss
     /// takes as long as it would have.
     pub(crate) fn goes_on_from(&mut self, time: Timestamp) {

@@ -215,13 +215,13 @@ impl World {
     }
 
     /// A ticket that was used and whose session has ended is worth nothing
-    /// (promise 8): to a store that has not forgotten, or is told by gateways
-    /// all of which remember.
+    /// (promise 8): to a store that has not forgotten, or has been told by
+    /// gateways all of which remember.
     pub(super) fn use_again(&mut self, index: usize) {
         let visitor = self.visitors[index].clone();
         let mut faults = self.scenario.faults.iter().map(|planned| planned.fault);
         let absent = faults.any(|f| matches!(f, Fault::Crash { .. } | Fault::Cut { .. }));
-        if absent && self.losses != visitor.losses {
+        if absent && self.losses != visitor.losses || self.door.model.has_forgotten() {
             return;
         }
         let (Some(gateway), Some(number)) = (self.pick(index), visitor.number) else {
