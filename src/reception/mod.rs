@@ -358,7 +358,7 @@ impl Reception {
         let view = ledger.view();
         // The store's clock may have been set back since it was issued.
         let issued = view.as_ref().map(|view| view.snapshot.meta.issued);
-        let near = issued.map(|issued| Number::restart(issued.unix_second()));
+        let near = issued.map(|issued| Number::restart(issued.unix_second() * 1000));
         let known = near.is_some_and(|near| ticket.number < near);
         let plausible = known || ticket.number.is_plausible(ledger.unix_seconds());
         if is_over(ticket.expires, ledger.now()) || !plausible {

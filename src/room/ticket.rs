@@ -23,6 +23,9 @@ const GATEWAY_HALF: u64 = 1 << 19;
 /// How far ahead of the present second a number may lie and still be believed.
 pub const NUMBER_HORIZON_SECONDS: u64 = 60;
 
+/// Numbering after a birth or a recovery begins so many seconds ahead.
+pub const RESTART_AHEAD_SECONDS: u64 = 2;
+
 /// The widest number: 53 bits, exact in Lua and in JavaScript.
 pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 
@@ -40,14 +43,16 @@ impl Number {
         Self((second << NUMBERS_PER_SECOND_BITS).min(NUMBER_MAX))
     }
 
-    /// Where numbering goes on after a birth or a recovery at `unix_seconds`.
+    /// Where numbering goes on after a birth or a recovery at `unix_ms`.
     ///
     /// Two seconds ahead: the second at hand belongs to gateways that number
     /// by themselves while the store is away, and their clocks may be a
-    /// little fast.
+    /// little fast. Within that second by the millisecond, 500 numbers each: a
+    /// store that begins twice within a second gives no number twice.
     #[must_use]
-    pub fn restart(unix_seconds: u64) -> Self {
-        Self::first_of_second(unix_seconds + 2)
+    pub fn restart(unix_ms: u64) -> Self {
+        let first = Self::first_of_second(unix_ms / 1000 + RESTART_AHEAD_SECONDS);
+        Self((first.0 + unix_ms % 1000 * 500).min(NUMBER_MAX))
     }
 
     /// A number issued by a gateway without a store: the estimated store
@@ -213,10 +218,10 @@ mod tests {
     #[test]
     fn a_gateways_own_number_in_the_second_of_the_last_issued_stands_behind_it() {
         let now = EPOCH_SECONDS + 1_000;
-        let issued = Number::restart(now).next_issued();
+        let issued = Number::restart(now * 1000).next_issued();
         assert_eq!(issued.unix_second(), now + 2);
         let own = Number::by_gateway(issued.unix_second(), 0, 0).unwrap();
-        assert!(own > issued && own < Number::restart(now + 1));
+        assert!(own > issued && own < Number::restart(now * 1000 + 1000));
     }
 
     #[test]
@@ -224,7 +229,7 @@ mod tests {
         let second = 1_800_000_000;
         let last = Number(Number::first_of_second(second).0 + (1 << 20) - 1);
         assert!(Number::first_of_second(second + 1) > last);
-        assert!(Number::restart(second) > Number::by_gateway(second, 255, 2047).unwrap());
+        assert!(Number::restart(second * 1000) > Number::by_gateway(second, 255, 2047).unwrap());
     }
 
     #[test]
@@ -248,7 +253,7 @@ mod tests {
     #[test]
     fn an_absurd_number_is_not_plausible() {
         let now = 1_800_000_000;
-        assert!(Number::restart(now).is_plausible(now));
+        assert!(Number::restart(now * 1000).is_plausible(now));
         assert!(!Number::first_of_second(now + 61).is_plausible(now));
         assert!(!Number(NUMBER_MAX).is_plausible(now));
     }

@@ -48,7 +48,13 @@ impl Timestamp {
     /// no number is issued twice, and none is absurd that was issued before.
     #[must_use]
     pub fn second_by(self, raw: u64) -> u64 {
-        self.0.max(raw) / 1000
+        self.moment_by(raw) / 1000
+    }
+
+    /// The same in milliseconds.
+    #[must_use]
+    pub fn moment_by(self, raw: u64) -> u64 {
+        self.0.max(raw)
     }
 }
 

@@ -101,6 +101,8 @@ pub(crate) struct World {
     rules: Rules,
     left: usize,
     losses: u64,
+    /// A silence that the store's clock hides lasts until then.
+    hidden_until: u64,
     figures: Figures,
 }
 
@@ -170,6 +172,7 @@ impl World {
             rules,
             left: scenario.visitors.len(),
             losses: 0,
+            hidden_until: 0,
             figures: Figures::new(seed, scenario.name, scenario.visitors.len()),
             scenario,
         }

@@ -121,7 +121,7 @@ impl Known {
 
     /// The event is made; numbering often begins near the end of a page.
     pub(crate) fn birth(&mut self) -> Operation {
-        let first = Number::restart(crate::world::START / 1000).0;
+        let first = Number::restart(crate::world::START).0;
         let before_the_end = self.random.random_range(0..70);
         let issued = if self.chance(60) {
             Number(first + 65_536 - before_the_end)

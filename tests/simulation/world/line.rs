@@ -94,7 +94,8 @@ impl World {
     /// The store is away: the gateway numbers by itself. What is in flight
     /// may have arrived; its visitors get another number, and keep that one.
     fn number_alone(&mut self, index: usize) {
-        let everybody = !self.door.reaches("") && !self.door.is_cut_off(&self.gateways[index].name);
+        let cut_off = self.door.is_cut_off(&self.gateways[index].name);
+        let everybody = !self.door.reaches("") && !cut_off && self.now >= self.hidden_until;
         let Some((_, newcomers)) = self.gateways[index].in_flight.take() else {
             return;
         };

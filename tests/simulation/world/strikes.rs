@@ -88,6 +88,7 @@ impl World {
             for gateway in 0..self.gateways.len() {
                 self.door.model.forgot(gateway);
             }
+            self.hidden_until = self.door.away_until;
         }
         self.door.skew += step_ms;
         self.door.at(self.now);

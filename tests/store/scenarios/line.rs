@@ -53,7 +53,7 @@ async fn visitors_walk_in_up_to_the_limit_and_never_beyond(mut world: World) {
 }
 
 async fn numbers_follow_arrival_across_the_end_of_a_page(mut world: World) {
-    let last_of_a_page = Number(Number::restart(START / 1000).0 + 65_534);
+    let last_of_a_page = Number(Number::restart(START).0 + 65_534);
     world
         .restore(&Shadow {
             gateway: "g1".to_owned(),

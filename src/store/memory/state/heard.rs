@@ -2,7 +2,7 @@
 
 use super::EventState;
 use crate::room::pages::Bits;
-use crate::room::ticket::{Number, SessionKey};
+use crate::room::ticket::{Number, RESTART_AHEAD_SECONDS, SessionKey};
 use crate::room::time::Timestamp;
 use crate::store::Touch;
 
@@ -18,8 +18,12 @@ impl EventState {
     /// may still be unheard. False for an absurd number: one far beyond the
     /// clock and beyond what was issued, for the clock may have been set back.
     pub(super) fn rise(&mut self, highest: Number, raw: u64) -> bool {
-        let known = self.meta.time.second_by(raw);
-        if !highest.is_plausible(known.max(self.meta.issued.unix_second())) {
+        let (clock, issued) = (
+            self.meta.time.second_by(raw),
+            self.meta.issued.unix_second(),
+        );
+        let was_set_back = issued > clock + RESTART_AHEAD_SECONDS;
+        if !highest.is_plausible(if was_set_back { issued } else { clock }) {
             return false;
         }
         if highest >= self.meta.issued {

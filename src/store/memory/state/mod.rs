@@ -86,7 +86,7 @@ impl EventState {
             Some(_) => shadow.time,
             None => Timestamp(arrival.raw),
         };
-        let number = Number::restart(time.second_by(arrival.raw)).max(shadow.issued);
+        let number = Number::restart(time.moment_by(arrival.raw)).max(shadow.issued);
         // Who remembers nothing knows of nobody who waits: a first start is
         // open at once.
         let called = match shadow.born {
@@ -306,7 +306,7 @@ impl EventState {
         let meta = &mut self.meta;
         let second = meta.time.second_by(raw);
         meta.generation = Generation(second.max(meta.generation.0 + 1));
-        meta.issued = meta.issued.max(Number::restart(second));
+        meta.issued = meta.issued.max(Number::restart(meta.time.moment_by(raw)));
         meta.called = meta.issued;
         // What was called before is void: gateways that have not heard of the
         // reset may still bring it.

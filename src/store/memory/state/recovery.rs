@@ -56,8 +56,8 @@ impl EventState {
         // issued, and the clock may have been set back since.
         let forgot = cause != Cause::Silence;
         let known = if forgot { meta.issued.unix_second() } else { 0 };
-        let second = known.max(meta.time.second_by(raw));
-        meta.issued = meta.issued.max(Number::restart(second));
+        let moment = meta.time.moment_by(raw).max(known * 1000);
+        meta.issued = meta.issued.max(Number::restart(moment));
     }
 
     /// Over when every gateway that was last seen has pushed, or at the deadline.

@@ -104,7 +104,8 @@ end
 -- one far beyond the clock and beyond what was issued, for the clock may have been
 -- set back.
 local function rise(highest)
-  local known = math.max(unix_second(), EPOCH + math.floor(m.issued / 1048576))
+  local known, issued = unix_second(), EPOCH + math.floor(m.issued / 1048576)
+  if issued > known + RESTART_AHEAD then known = issued end
   if highest >= first_of_second(known + 60) then return false end
   if highest >= m.issued then m.issued = next_second(highest) end
   return true

@@ -168,13 +168,16 @@ end
 local UNPROVEN, OFFER, FRESH_WINDOW, STEP = 30000, 5000, 20000, 400
 local RECOVERY_MIN, RECOVERY_GRACE, GONE, SILENCE = 3000, 10000, 10000, 2000
 local SHARE_COUNTED, HOLDERS_MAX = 660000, 512
-local FLOOR_MINUTES, EPOCH = 10, 1735689600
+local FLOOR_MINUTES, EPOCH, RESTART_AHEAD = 10, 1735689600, 2
 
 local function first_of_second(second)
   return math.min(math.max(second - EPOCH, 0) * 1048576, 9007199254740991)
 end
--- Two seconds ahead: gateways may number by themselves in the one at hand.
-local function restart(second) return first_of_second(second + 2) end
+-- Two seconds ahead: gateways may number by themselves in the one at hand. Within
+-- the second by the millisecond: a store may begin twice in one.
+local function restart(ms)
+  return math.min(first_of_second(math.floor(ms / 1000) + RESTART_AHEAD) + ms % 1000 * 500, 9007199254740991)
+end
 -- The first number of the second after a number's.
 local function next_second(number) return (math.floor(number / 1048576) + 1) * 1048576 end
 -- The upper half of a second's numbers belongs to gateways.
@@ -184,7 +187,8 @@ local function next_issued(number)
 end
 -- The second that numbers carry: where the server's clock was set back (another
 -- server's, after a failover), numbering goes on from the running time.
-local function unix_second() return math.floor(math.max(raw, m.time or 0) / 1000) end
+local function unix_ms() return math.max(raw, m.time or 0) end
+local function unix_second() return math.floor(unix_ms() / 1000) end
 
 local function advance(time, before, now)
   local step = math.min(math.max(now - before, 0), SILENCE)
@@ -251,7 +255,7 @@ local function begin_recovery(cause)
   -- Where something was forgotten, numbers above these may have been issued, and
   -- the clock may have been set back since.
   local known = cause == 'silence' and 0 or EPOCH + math.floor(m.issued / 1048576)
-  m.issued = math.max(m.issued, restart(math.max(known, unix_second())))
+  m.issued = math.max(m.issued, restart(math.max(known * 1000, unix_ms())))
 end
 
 -- Whether a gateway is gone, or has forgotten, that may have told a visitor of a

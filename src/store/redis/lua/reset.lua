@@ -13,7 +13,7 @@ for _, pages in ipairs({ call('ZRANGE', K.pages, 0, -1), call('ZRANGE', K.fresh_
   for _, page in ipairs(pages) do call('SADD', K.trash, page) end
 end
 m.generation = math.max(unix_second(), m.generation + 1)
-m.issued = math.max(m.issued, restart(unix_second()))
+m.issued = math.max(m.issued, restart(unix_ms()))
 m.called = m.issued
 -- What was called before is void: gateways that have not heard of the reset
 -- may still bring it.

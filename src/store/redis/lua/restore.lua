@@ -38,7 +38,7 @@ local function create()
   -- outage that ends in an empty store.
   local time = born == '' and raw or s.time
   m.time = time
-  local number = math.max(restart(unix_second()), s.issued)
+  local number = math.max(restart(unix_ms()), s.issued)
   m = { schema = SCHEMA, born = newborn, born_at = time, generation = s.generation,
     issued = number, called = born == '' and number or math.min(s.called, number), seq = 0, run = run, raw = raw,
     time = time, stepped = 0, window = 0, window_since = time, fresh_window = 0,
