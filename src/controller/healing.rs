@@ -34,7 +34,7 @@ impl Controller {
             .view()
             .is_some_and(|view| view.snapshot.meta.generation < snapshot.meta.generation);
         if is_new {
-            self.ledger.heard.clear();
+            self.ledger.heard.forget_below(snapshot.meta.floor());
         }
     }
 

@@ -34,6 +34,17 @@ impl AtomicPage {
         }
     }
 
+    fn clear_below(&self, bit: usize) {
+        for (index, word) in self.0.iter().enumerate().take(bit / 64 + 1) {
+            let kept = if index < bit / 64 {
+                0
+            } else {
+                u64::MAX >> (bit % 64)
+            };
+            word.fetch_and(kept, Ordering::Relaxed);
+        }
+    }
+
     fn bits(&self) -> Bits {
         Bits::from_words(self.0.iter().map(|word| word.load(Ordering::Relaxed)))
     }
@@ -183,13 +194,20 @@ impl Heard {
         windows.before.clear();
     }
 
-    /// Forgets everything: the operator's reset made every place void.
-    pub fn clear(&self) {
-        *self.windows.write().unwrap_or_else(PoisonError::into_inner) = Windows::default();
-        self.spent
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+    /// Forgets every place below `floor`: the operator's reset made them void. One
+    /// above it was given since, by a gateway that had not heard of the reset.
+    pub fn forget_below(&self, floor: Number) {
+        let (page, bit) = (floor.page(), floor.bit());
+        let mut windows = self.windows.write().unwrap_or_else(PoisonError::into_inner);
+        let windows = &mut *windows;
+        for pages in [&mut windows.now, &mut windows.before, &mut windows.untold] {
+            *pages = pages.split_off(&page);
+            if let Some(first) = pages.get(&page) {
+                first.clear_below(bit);
+            }
+        }
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        *spent = spent.split_off(&page);
     }
 }
 
@@ -217,6 +235,24 @@ mod tests {
         let untold = heard.take_untold();
         heard.put_back(&untold);
         assert_eq!(heard.take_untold(), untold);
+    }
+
+    #[test]
+    fn a_reset_forgets_the_places_below_its_floor_and_no_others() {
+        let heard = Heard::default();
+        let page = 3 * 65_536;
+        for number in [7, page + 5, page + 70, page + 71, page + 200] {
+            heard.hear(Number(number));
+        }
+        heard.turn(1, Number(0));
+        heard.hear(Number(page + 69));
+        heard.forget_below(Number(page + 70));
+        let (live, _) = heard.memory();
+        let numbers: Vec<u64> = live
+            .iter()
+            .flat_map(|(page, bits)| bits.ones(0).map(|bit| Number::at(*page, bit).0))
+            .collect();
+        assert_eq!(numbers, [page + 70, page + 71, page + 200]);
     }
 
     #[test]

@@ -389,9 +389,16 @@ impl Gateway {
             .as_ref()
             .is_some_and(|mine| mine.generation != meta.generation)
         {
-            memory.heard = Default::default();
-            memory.spent.clear();
-            self.unflushed.clear();
+            let floor = meta.floor();
+            let [now, before] = &mut memory.heard;
+            for pages in [now, before, &mut memory.spent, &mut self.unflushed] {
+                *pages = pages.split_off(&floor.page());
+                if let Some(first) = pages.get_mut(&floor.page()) {
+                    for bit in 0..floor.bit() {
+                        first.clear(bit);
+                    }
+                }
+            }
         }
         memory.meta = Some(meta.clone());
         memory.sessions_known = snapshot.sessions + meta.ghosts;

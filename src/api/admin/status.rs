@@ -78,7 +78,6 @@ pub(super) async fn reset(
         return Err(Problem::input("confirm", detail));
     }
     let generation = ledger.desk.reset().await.map_err(|_| Problem::away())?;
-    ledger.heard.clear();
     warn!(event = %ledger.id, generation = generation.0, "reset through the API: every place in line is void");
     let document = json!({ "eventId": ledger.id.as_str(), "generation": generation.0 });
     Ok(super::json(StatusCode::OK, &document))

@@ -79,13 +79,6 @@ impl Model {
         }
     }
 
-    /// Nobody may remember this place until its visitor polls.
-    pub(crate) fn doubted(&mut self, number: Number) {
-        if let Some(place) = self.line.get_mut(&number) {
-            place.sure = false;
-        }
-    }
-
     pub(crate) fn delivered(&mut self, number: Number, gateway: usize) {
         if let Some(place) = self.line.get_mut(&number) {
             (place.delivered, place.by) = (true, Some(gateway));

@@ -119,12 +119,6 @@ impl World {
         visitor.stage = Stage::Waiting;
         visitor.number = Some(number);
         visitor.generation = self.gateways[gateway].generation().unwrap_or_default();
-        // A gateway that hears of a reset forgets its line, and with it who came
-        // after the reset and has not polled yet.
-        let before_reset = visitor.generation != self.door.model.generation;
-        if before_reset {
-            self.door.model.doubted(number);
-        }
         visitor.position = u64::MAX;
         visitor.polls = 0;
         if visitor.temper == Temper::Vanishes {
