@@ -3,7 +3,7 @@
 //! The map of the house. A module uses only rings inside its own; neighbours
 //! do not know each other (`tests/tidy.rs` enforces it).
 //!
-//! - rules and names: [`room`], [`metrics`]; then [`clock`]
+//! - rules and names: [`room`], [`metrics`]; then [`clock`], [`alarm`], [`incoming`]
 //! - one trade each: [`tls`], [`token`], [`store`], [`visitor`], [`origin`], [`load`],
 //!   [`pages`]
 //! - what a gateway holds: [`server`], [`config`], [`ledger`]
@@ -11,6 +11,7 @@
 //! - doors: [`gateway`], [`api`]; [`catalog`] of the events behind them
 //! - the whole: [`run`]; to see it: [`demo`]
 
+pub mod alarm;
 pub mod api;
 pub mod catalog;
 pub mod clock;
@@ -18,6 +19,7 @@ pub mod config;
 pub mod controller;
 pub mod demo;
 pub mod gateway;
+pub mod incoming;
 pub mod ledger;
 pub mod load;
 pub mod metrics;

@@ -15,7 +15,7 @@ use sumun::metrics;
 /// itself; neighbours do not know each other.
 const RINGS: &[&[&str]] = &[
     &["room", "metrics"],
-    &["clock"],
+    &["clock", "alarm", "incoming"],
     &[
         "tls", "token", "store", "visitor", "origin", "load", "pages",
     ],

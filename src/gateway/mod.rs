@@ -16,11 +16,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use metrics::{Counter, Gauge, Histogram};
 
 pub use log::LogLine;
 
+use crate::incoming::ClientBody;
 use crate::ledger::{InUse, Ledger};
 use crate::load::InFlight;
 use crate::metrics as names;
@@ -192,7 +192,7 @@ impl Gateway {
     /// is moved with every request, by a box of its own.
     pub async fn answer(
         self: &Rc<Self>,
-        request: Request<Incoming>,
+        request: Request<ClientBody>,
         info: ConnectionInfo,
     ) -> Answer {
         let began = self.reception.clock.monotonic_ms();
@@ -247,7 +247,7 @@ impl Gateway {
 
     /// What is to be done with a request, as far as it can be told without
     /// asking the store.
-    fn way(&self, site: &Site, request: &Request<Incoming>, asker: &Asker) -> Way {
+    fn way(&self, site: &Site, request: &Request<ClientBody>, asker: &Asker) -> Way {
         let route = site.routes.find(&Asked {
             host: asker.host.as_deref(),
             path: request.uri().path(),
@@ -291,7 +291,7 @@ impl Gateway {
     }
 
     /// The same, once the store was asked about passes past their time.
-    async fn settle(&self, doubt: Doubt, request: &Request<Incoming>, asker: &Asker) -> Way {
+    async fn settle(&self, doubt: Doubt, request: &Request<ClientBody>, asker: &Asker) -> Way {
         let mut held = doubt.held;
         self.settle_doubts(&doubt.ledger, &mut held).await;
         let at = At {
@@ -303,7 +303,13 @@ impl Gateway {
     }
 
     /// A request that an event covers.
-    fn at_event(&self, at: &At<'_>, held: Held, request: &Request<Incoming>, asker: &Asker) -> Way {
+    fn at_event(
+        &self,
+        at: &At<'_>,
+        held: Held,
+        request: &Request<ClientBody>,
+        asker: &Asker,
+    ) -> Way {
         let ledger = at.ledger;
         let bypassed = is_bypassed(ledger, request.headers(), asker);
         if bypassed || at.excluded {

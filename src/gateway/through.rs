@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use http::Request;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::body::Incoming;
 
 use super::asker::{Asker, SUMUN_TOKEN};
 use super::{Answer, Counted, Gateway, own, put, visit};
+use crate::incoming::ClientBody;
 use crate::ledger::{Ledger, Stay};
 use crate::load::InFlight;
 use crate::metrics as names;
@@ -33,7 +33,7 @@ impl Gateway {
     /// of it is done, and the pass is renewed where that is due.
     pub(super) async fn through(
         self: &Rc<Self>,
-        mut request: Request<Incoming>,
+        mut request: Request<ClientBody>,
         asker: &Asker,
         passage: Passage,
         counted: Counted,
@@ -103,7 +103,7 @@ impl Gateway {
     /// What the origin is told, and what it is not.
     fn forward(
         &self,
-        request: &mut Request<Incoming>,
+        request: &mut Request<ClientBody>,
         asker: &Asker,
         passage: &Passage,
     ) -> Forward {

@@ -12,9 +12,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::OriginError;
-use super::alarm::{Alarm, Ticker};
 use super::headers;
 use super::pool::Lease;
+use crate::alarm::{Alarm, Ticker};
+use crate::incoming::{BodyFault, ClientBody};
 
 /// The body of an answer: the origin's own stream, or something of ours.
 /// The guard `G` is dropped when the body has ended, or with it.
@@ -52,7 +53,7 @@ pub(crate) struct Silence {
 /// The request's body on its way to the origin.
 pub(crate) struct RequestBody {
     /// Nothing for a head that is sent a second time.
-    incoming: Option<Incoming>,
+    incoming: Option<ClientBody>,
     upload: Option<Rc<Upload>>,
 }
 
@@ -183,7 +184,7 @@ impl Silence {
 
 impl RequestBody {
     /// The client's body; the `Upload` is there unless it is empty.
-    pub(crate) fn new(incoming: Incoming, ticker: &Rc<Ticker>) -> (Self, Option<Rc<Upload>>) {
+    pub(crate) fn new(incoming: ClientBody, ticker: &Rc<Ticker>) -> (Self, Option<Rc<Upload>>) {
         let upload = (!incoming.is_end_stream()).then(|| {
             Rc::new(Upload {
                 stage: Cell::new(Stage::Sending(ticker.now())),
@@ -208,12 +209,12 @@ impl RequestBody {
 
 impl HttpBody for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyFault;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let this = &mut *self;
         let Some(incoming) = &mut this.incoming else {
             return Poll::Ready(None);
@@ -263,7 +264,7 @@ impl Upload {
 
 /// A body that ends too early is a client that left; anything else that the
 /// decoder refuses is the client's bad framing.
-fn blame(fault: &hyper::Error) -> Stage {
+fn blame(fault: &BodyFault) -> Stage {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(fault);
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<std::io::Error>() {

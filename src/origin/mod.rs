@@ -2,7 +2,6 @@
 //! duty of an HTTP/1.1 intermediary (RFC 9110 §7) and as little work as that allows.
 //! One [`Origin`] lives on each data thread; nothing in it is shared between threads.
 
-mod alarm;
 mod body;
 mod connect;
 mod fault;
@@ -31,7 +30,8 @@ pub use fault::OriginError;
 pub use rustls::pki_types::CertificateDer;
 pub use tunnel::{Tunnel, TunnelEnd};
 
-use alarm::{Alarm, Ticker};
+use crate::alarm::{Alarm, Ticker};
+use crate::incoming::ClientBody;
 use body::{RequestBody, Silence, Stage, Upload};
 use pool::{Lease, Pool};
 
@@ -249,7 +249,7 @@ impl Origin {
     /// See [`OriginError`]; [`OriginError::status`] is what the client should get.
     pub async fn forward<G: 'static>(
         &self,
-        request: Request<Incoming>,
+        request: Request<ClientBody>,
         forward: Forward,
         guard: G,
     ) -> Result<Forwarded<G>, OriginError> {

@@ -8,10 +8,10 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 
-use super::alarm::Ticker;
 use super::body::RequestBody;
 use super::connect::{Heard, connect};
 use super::{OriginError, OriginSettings};
+use crate::alarm::Ticker;
 
 /// The idle connections of one data thread.
 pub(crate) struct Pool {

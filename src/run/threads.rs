@@ -12,6 +12,7 @@ use super::{Parts, RunError};
 use crate::api::queue::PublicDoor;
 use crate::config::Config;
 use crate::gateway::{Gateway, Manner};
+use crate::incoming::ClientBody;
 use crate::metrics as names;
 use crate::origin::{Body, Origin, OriginSettings};
 use crate::reception::Reception;
@@ -104,8 +105,7 @@ impl DataThread {
         let manner = self.manner;
         let door = PublicDoor::new(self.reception, &self.api).logging(manner.access_log);
         let door = Rc::new(door);
-        let service = move |request: http::Request<hyper::body::Incoming>,
-                            info: server::ConnectionInfo| {
+        let service = move |request: http::Request<ClientBody>, info: server::ConnectionInfo| {
             let (gateway, door, manner) =
                 (Rc::clone(&gateway), Rc::clone(&door), Arc::clone(&manner));
             async move {

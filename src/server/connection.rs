@@ -9,20 +9,21 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 
-use super::Settings;
 use super::guard::{self, Refusal};
 use super::watch::{Order, Phase, Watch, Watched};
+use super::{Settings, streams};
+use crate::alarm::Ticker;
+use crate::incoming::{ClientBody, Exchange};
 
 /// What a service learns about the connection that a request came by.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +37,10 @@ pub struct ConnectionInfo {
 }
 
 /// The body of what goes out: the service's, or a refusal's few words.
-struct Answer<B> {
+pub(super) struct Answer<B> {
     content: Content<B>,
+    /// In HTTP/2.
+    exchange: Option<Arc<Exchange>>,
     _served: Served,
 }
 
@@ -50,40 +53,17 @@ enum Content<B> {
 }
 
 /// What every request of a connection is answered with.
-struct Desk<S> {
+pub(super) struct Desk<S> {
     service: Rc<S>,
     settings: Arc<Settings>,
     info: ConnectionInfo,
     watch: Arc<Watch>,
 }
 
-enum End {
+pub(super) enum End {
     Finished(Result<(), hyper::Error>),
     Told(Order),
 }
-
-/// Requests of one HTTP/2 connection at once.
-const STREAMS_MAX: u32 = 128;
-
-/// What a client may send of one body before it is taken, in bytes.
-const STREAM_WINDOW: u32 = 256 * 1024;
-
-/// The same of all bodies of a connection.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-/// What is held of one answer that the client does not take, in bytes.
-const SEND_BUFFER: usize = 64 * 1024;
-
-/// Streams that a client has opened and given up again before they were looked
-/// at; one more ends the connection (CVE-2023-44487).
-const RESETS_MAX: usize = 32;
-
-/// Streams that we gave up for a client's faults; one more ends the connection.
-const ERRORS_MAX: usize = 256;
-
-/// How often a client with a request is asked whether it is there, and how long it
-/// may take to say so.
-const PING: Duration = Duration::from_secs(20);
 
 const TIMED_OUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -94,10 +74,12 @@ pub(crate) struct Terms<S> {
     pub(crate) info: ConnectionInfo,
     pub(crate) settings: Arc<Settings>,
     pub(crate) service: Rc<S>,
+    /// The thread's clock for limits.
+    pub(crate) ticker: Rc<Ticker>,
 }
 
 impl<S> Terms<S> {
-    fn desk(&self) -> Rc<Desk<S>> {
+    pub(super) fn desk(&self) -> Rc<Desk<S>> {
         Rc::new(Desk {
             service: Rc::clone(&self.service),
             settings: Arc::clone(&self.settings),
@@ -109,7 +91,7 @@ impl<S> Terms<S> {
 
 /// Runs a connection until it ends, or is told to; `drain` says that no more
 /// requests are taken.
-async fn run<C>(watch: &Watch, connection: &mut C, drain: impl Fn(Pin<&mut C>)) -> End
+pub(super) async fn run<C>(watch: &Watch, connection: &mut C, drain: impl Fn(Pin<&mut C>)) -> End
 where
     C: Future<Output = Result<(), hyper::Error>> + Unpin,
 {
@@ -129,59 +111,11 @@ where
     .await
 }
 
-/// Serves one connection of HTTP/2 (RFC 9113) until it ends.
-pub(crate) async fn serve_two<S, F, B>(socket: Watched, terms: Terms<S>)
-where
-    S: Fn(Request<Incoming>, ConnectionInfo) -> F + 'static,
-    F: Future<Output = Response<B>> + 'static,
-    B: Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let (watch, settings) = (Arc::clone(&terms.watch), Arc::clone(&terms.settings));
-    watch.enter(Phase::Streams);
-    let desk = terms.desk();
-    let respond = service_fn(move |request: Request<Incoming>| {
-        let desk = Rc::clone(&desk);
-        async move { Ok::<_, Infallible>(desk.answer(request).await) }
-    });
-    let mut http = http2::Builder::new(OnThisThread);
-    http.timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_pending_accept_reset_streams(RESETS_MAX)
-        .max_local_error_reset_streams(ERRORS_MAX)
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PING);
-    let mut connection = http.serve_connection(TokioIo::new(socket), respond);
-    let end = run(&watch, &mut connection, |connection| {
-        connection.graceful_shutdown();
-    });
-    if let End::Finished(Err(fault)) = end.await {
-        settings.refused("http2");
-        tracing::debug!(%fault, "connection ended");
-    }
-}
-
-/// Requests of one connection are served on its thread.
-#[derive(Clone, Copy)]
-struct OnThisThread;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            let _nothing = future.await;
-        });
-    }
-}
-
 /// Serves one connection of HTTP/1.1 until it ends. Dropping the future ends it
 /// at once.
 pub(crate) async fn serve_one<S, F, B>(socket: Watched, terms: Terms<S>)
 where
-    S: Fn(Request<Incoming>, ConnectionInfo) -> F + 'static,
+    S: Fn(Request<ClientBody>, ConnectionInfo) -> F + 'static,
     F: Future<Output = Response<B>> + 'static,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -232,14 +166,16 @@ where
 }
 
 impl<S> Desk<S> {
-    async fn answer<F, B>(&self, mut request: Request<Incoming>) -> Response<Answer<B>>
+    pub(super) async fn answer<F, B>(&self, mut request: Request<Incoming>) -> Response<Answer<B>>
     where
-        S: Fn(Request<Incoming>, ConnectionInfo) -> F,
+        S: Fn(Request<ClientBody>, ConnectionInfo) -> F,
         F: Future<Output = Response<B>>,
         B: Body<Data = Bytes>,
     {
         let served = Served::begin(&self.watch, &request);
         let is_head = request.method() == Method::HEAD;
+        let two = self.watch.phase() == Phase::Streams;
+        let exchange = two.then(streams::exchange).flatten();
         let checked = if self.watch.take_fragment() {
             Err(Refusal {
                 status: StatusCode::BAD_REQUEST,
@@ -249,18 +185,24 @@ impl<S> Desk<S> {
             guard::check(&mut request, self.settings.target_bytes)
         };
         let response = match checked {
-            Ok(()) => (self.service)(request, self.info)
-                .await
-                .map(Content::Served),
+            Ok(()) => {
+                let request = request.map(|body| ClientBody::new(body, exchange.clone()));
+                let served = (self.service)(request, self.info);
+                served.await.map(Content::Served)
+            }
             Err(refusal) => {
                 self.settings.refused(refusal.reason);
                 drop(request);
                 refused(refusal)
             }
         };
-        if self.watch.phase() == Phase::Streams {
+        if two {
+            if let Some(exchange) = &exchange {
+                exchange.answered(true);
+            }
             return without_body(response, is_head).map(|content| Answer {
                 content,
+                exchange,
                 _served: served,
             });
         }
@@ -272,6 +214,7 @@ impl<S> Desk<S> {
             });
         response.map(|content| Answer {
             content,
+            exchange,
             _served: served,
         })
     }
@@ -328,10 +271,14 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match &mut self.content {
+        let polled = match &mut self.content {
             Content::Served(body) => Pin::new(body).poll_frame(context),
             Content::Words(words) => Poll::Ready(words.take().map(|words| Ok(Frame::data(words)))),
+        };
+        if let Some(exchange) = &self.exchange {
+            exchange.answered(polled.is_ready());
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -9,14 +9,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{ConnectionInfo, Terms, serve_one, serve_two};
+use super::connection::{ConnectionInfo, Terms, serve_one};
+use super::streams::serve_two;
 use super::watch::Watched;
 use super::wire::Wire;
+use crate::incoming::ClientBody;
 
 /// What an HTTP/2 connection begins with (RFC 9113 §3.4); no request of HTTP/1.1
 /// begins so.
@@ -40,7 +41,7 @@ enum Protocol {
 /// Greets a connection and serves it until it ends.
 pub(super) async fn welcome<S, F, B>(tcp: TcpStream, terms: Terms<S>)
 where
-    S: Fn(Request<Incoming>, ConnectionInfo) -> F + 'static,
+    S: Fn(Request<ClientBody>, ConnectionInfo) -> F + 'static,
     F: Future<Output = Response<B>> + 'static,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

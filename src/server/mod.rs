@@ -6,6 +6,7 @@ mod connection;
 mod greeting;
 pub mod guard;
 mod limit;
+mod streams;
 mod watch;
 mod wire;
 
@@ -20,12 +21,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch as signal};
 use tokio::time::Instant;
 
+use crate::alarm::Ticker;
+use crate::incoming::ClientBody;
 pub use connection::ConnectionInfo;
 use connection::Terms;
 pub use limit::Places;
@@ -148,7 +150,7 @@ pub async fn serve<S, F, B>(
     mut drain: signal::Receiver<bool>,
 ) -> io::Result<()>
 where
-    S: Fn(Request<Incoming>, ConnectionInfo) -> F + 'static,
+    S: Fn(Request<ClientBody>, ConnectionInfo) -> F + 'static,
     F: Future<Output = Response<B>> + 'static,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -160,7 +162,9 @@ where
         turned_away: Cell::new(0),
         freed: Arc::new(Notify::new()),
     });
-    let sweeper = tokio::task::spawn_local(sweep(Rc::clone(&house), Arc::clone(&settings)));
+    let ticker = Ticker::new(settings.sweep);
+    let swept = sweep(Rc::clone(&house), Arc::clone(&settings), Rc::clone(&ticker));
+    let sweeper = tokio::task::spawn_local(swept);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -202,6 +206,7 @@ where
             },
             settings: Arc::clone(&settings),
             service: Rc::clone(&service),
+            ticker: Rc::clone(&ticker),
         };
         tokio::task::spawn_local(greeting::welcome(tcp, terms));
     }
@@ -240,7 +245,7 @@ impl House {
     }
 }
 
-async fn sweep(house: Rc<House>, settings: Arc<Settings>) {
+async fn sweep(house: Rc<House>, settings: Arc<Settings>, ticker: Rc<Ticker>) {
     let sweeps = |wait| Patience::sweeps(wait, settings.sweep);
     let patience = Patience {
         head: sweeps(settings.head),
@@ -254,6 +259,7 @@ async fn sweep(house: Rc<House>, settings: Arc<Settings>) {
     loop {
         interval.tick().await;
         house.each(|watch| watch.sweep(&patience));
+        ticker.advance();
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! - the line: `waiting`, `gate`, `clients`, `carried`, `download`, `shutdown`
 //! - several gateways: `replicas`, `elsewhere`, `deleted`
-//! - the proxy alone: `proxy`, `encrypted`, `multiplexed`; before a real nginx: `unchanged`
+//! - the proxy alone: `proxy`, `encrypted`, `multiplexed`, `stalled`; before a real nginx: `unchanged`
 //! - programs: `api`; a real Chromium: `browser`
 //! - the operator: `operator`, `command`, `config`, `counted`, `reload`, `process`
 //!
@@ -39,5 +39,6 @@ mod proxy;
 mod reload;
 mod replicas;
 mod shutdown;
+mod stalled;
 mod unchanged;
 mod waiting;

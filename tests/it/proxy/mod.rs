@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{Request, Response};
-use hyper::body::Incoming;
+use sumun::incoming::ClientBody;
 use sumun::origin::{Body, Client, Cookie, Forward, Forwarded, Origin, OriginSettings};
 use sumun::server::{self, ConnectionInfo, Places, Settings};
 use sumun::visitor::address::TrustedProxies;
@@ -146,7 +146,7 @@ async fn run(
     let cookie = setup.cookie;
     let mut server = setup.server;
     server.drain = server.drain.min(Duration::from_secs(2));
-    let service = move |request: Request<Incoming>, info: ConnectionInfo| {
+    let service = move |request: Request<ClientBody>, info: ConnectionInfo| {
         let (origin, proxies) = (origin.clone(), Arc::clone(&proxies));
         let (guard, cookie) = (InFlight::new(&in_flight), cookie.clone());
         async move { forward(&origin, &proxies, request, info, guard, cookie).await }
@@ -159,7 +159,7 @@ async fn run(
 async fn forward(
     origin: &Origin,
     proxies: &TrustedProxies,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
     info: ConnectionInfo,
     guard: InFlight,
     cookie: Cookie,

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Counts ticks and wakes those whose tick has come. One per data thread and origin.
-pub(crate) struct Ticker {
+pub struct Ticker {
     length: Duration,
     now: Cell<u32>,
     slots: RefCell<Slots>,
@@ -28,14 +28,14 @@ struct Slot {
 
 /// One deadline that can be moved. It takes a slot when first waited for and
 /// gives it back when dropped.
-pub(crate) struct Alarm {
+pub struct Alarm {
     ticker: Rc<Ticker>,
     slot: Option<usize>,
 }
 
 impl Ticker {
     /// A ticker whose tick lasts `length`; somebody must call [`Ticker::advance`] that often.
-    pub(crate) fn new(length: Duration) -> Rc<Self> {
+    pub fn new(length: Duration) -> Rc<Self> {
         Rc::new(Self {
             length,
             now: Cell::new(0),
@@ -44,19 +44,19 @@ impl Ticker {
     }
 
     /// The present tick.
-    pub(crate) fn now(&self) -> u32 {
+    pub fn now(&self) -> u32 {
         self.now.get()
     }
 
     /// `wait` in ticks, rounded up, and one more because the
     /// present tick has partly gone: late by up to one tick, never early.
-    pub(crate) fn ticks(&self, wait: Duration) -> u32 {
+    pub fn ticks(&self, wait: Duration) -> u32 {
         let ticks = wait.as_nanos().div_ceil(self.length.as_nanos().max(1));
         u32::try_from(ticks).unwrap_or(u32::MAX).saturating_add(1)
     }
 
     /// Lets one tick pass and wakes whoever is due.
-    pub(crate) fn advance(&self) {
+    pub fn advance(&self) {
         let now = self.now().saturating_add(1);
         self.now.set(now);
         let mut slots = self.slots.borrow_mut();
@@ -74,17 +74,17 @@ impl Ticker {
 
 impl Alarm {
     /// An alarm that rings for nobody yet.
-    pub(crate) fn new(ticker: Rc<Ticker>) -> Self {
+    pub fn new(ticker: Rc<Ticker>) -> Self {
         Self { ticker, slot: None }
     }
 
     /// The ticker it listens to.
-    pub(crate) fn ticker(&self) -> &Ticker {
+    pub fn ticker(&self) -> &Ticker {
         &self.ticker
     }
 
     /// Ready once tick `due` has come; otherwise the task is woken then.
-    pub(crate) fn poll_until(&mut self, due: u32, context: &Context<'_>) -> Poll<()> {
+    pub fn poll_until(&mut self, due: u32, context: &Context<'_>) -> Poll<()> {
         if self.ticker.now() >= due {
             return Poll::Ready(());
         }
