@@ -79,7 +79,7 @@ pub(super) fn config(raw: RawFile, faults: &mut Faults) -> Option<Config> {
         client_address_header,
         pass_hosts,
         forward_token: raw.forward_token,
-        http2: raw.http2.unwrap_or(false),
+        http2: raw.http2.unwrap_or(true),
         state_dir: Some(PathBuf::from(state_dir)).filter(|dir| !dir.as_os_str().is_empty()),
         drain_delay: raw.drain_delay.unwrap_or(Duration::from_secs(5)),
         drain_timeout: raw.drain_timeout.unwrap_or(Duration::from_secs(20)),

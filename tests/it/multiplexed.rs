@@ -9,11 +9,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::encrypted::{ask, get, text, two};
-use crate::support::{Plan, Reply, Site, until};
+use crate::support::{Plan, Reply, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_2_is_spoken_by_prior_knowledge_and_only_where_it_may_be() {
-    let site = Plan::event("").top("http2 = true").open().await;
+    let site = Plan::event("").open().await;
     let mut known = two(TcpStream::connect(site.door).await.unwrap()).await;
     let answer = ask(&mut known, get("http://shop.example/"), "").await;
     assert_eq!(
@@ -36,7 +36,7 @@ async fn http_2_is_spoken_by_prior_knowledge_and_only_where_it_may_be() {
         405
     );
 
-    let site = Site::with("").await;
+    let site = Plan::event("").top("http2 = false").open().await;
     let mut tcp = TcpStream::connect(site.door).await.unwrap();
     tcp.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         .await
@@ -48,7 +48,7 @@ async fn http_2_is_spoken_by_prior_knowledge_and_only_where_it_may_be() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_has_no_body_in_http_2_has_none() {
-    let site = Plan::event("").top("http2 = true").open().await;
+    let site = Plan::event("").open().await;
     site.origin.answers(|seen| match seen.target.as_str() {
         "/none" => Reply::text("").status(204),
         "/same" => Reply::text("").status(304).with("etag", "\"a\""),
@@ -104,7 +104,7 @@ async fn what_has_no_body_in_http_2_has_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_lets_requests_of_http_2_finish() {
-    let mut site = Plan::event("").top("http2 = true").open().await;
+    let mut site = Plan::event("").open().await;
     let (open, gate) = tokio::sync::watch::channel(false);
     site.origin.answers(move |_| Reply::page().behind(&gate));
     let mut known = two(TcpStream::connect(site.door).await.unwrap()).await;

@@ -13,8 +13,8 @@ use crate::support::{Plan, Reply, Site, bounded};
 
 /// A site that waits for nobody longer than a second.
 async fn hasty() -> Site {
-    let plan = Plan::event("").top("http2 = true");
-    plan.tables("[timeouts]\nidle = \"1s\"\nhead = \"1s\"")
+    Plan::event("")
+        .tables("[timeouts]\nidle = \"1s\"\nhead = \"1s\"")
         .open()
         .await
 }
@@ -126,7 +126,9 @@ async fn an_upload_given_up_does_not_look_whole() {
     site.origin.answers(|_| Reply::text("four"));
     let mut send = connect(&site).await;
     for reason in [Reason::NO_ERROR, Reason::CANCEL] {
-        let request = Request::post("http://shop.example/upload").body(()).unwrap();
+        let request = Request::post("http://shop.example/upload")
+            .body(())
+            .unwrap();
         let (_answer, mut body) = send.send_request(request, false).unwrap();
         body.send_data(Bytes::from_static(b"half"), false).unwrap();
         // When this is answered, the half is on its way to the origin.

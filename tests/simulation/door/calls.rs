@@ -220,7 +220,8 @@ impl Door {
         self.arrive();
         let reply = at_once(self.store().reset(&self.event));
         let generation = self.take(reply)?;
-        self.model.reset(generation);
+        let state = self.store.dump(&self.event).expect("a state was reset");
+        self.model.reset(generation, state.meta.called);
         Ok(generation)
     }
 

@@ -34,9 +34,9 @@ impl Model {
             });
             self.highest = number;
         }
-        // A reset makes numbers void that are up to two seconds ahead of it; a
-        // gateway that has not heard of it may give one of those.
-        let void = by.is_some() && number.unix_second() < self.generation.0 + 2;
+        // A reset makes numbers void that are ahead of it; a gateway that has not
+        // heard of it may give one of those.
+        let void = by.is_some() && self.is_void(number);
         let place = Place {
             generation: if void { Generation(0) } else { self.generation },
             polled: (self.time, by),
@@ -50,6 +50,12 @@ impl Model {
         self.line.insert(number, place);
         self.uncalled.insert(number);
         self.counts.issued += 1;
+    }
+
+    /// Whether the last reset made a number void.
+    pub(crate) fn is_void(&self, number: Number) -> bool {
+        let floor = self.floors.get(&self.generation);
+        floor.is_some_and(|floor| number < *floor)
     }
 
     /// Whether this number's visitor was heard from lately, without a gap

@@ -214,7 +214,11 @@ impl Model {
             self.generation = generation;
             for (number, place) in &mut self.line {
                 // A gateway that knew of it numbered by itself.
-                if number.unix_second() >= generation.0 + 2 {
+                if self
+                    .floors
+                    .get(&generation)
+                    .is_none_or(|floor| number >= floor)
+                {
                     place.generation = generation;
                 }
             }
@@ -224,8 +228,9 @@ impl Model {
     }
 
     /// The operator began a new generation: every place is void.
-    pub(crate) fn reset(&mut self, generation: Generation) {
+    pub(crate) fn reset(&mut self, generation: Generation, floor: Number) {
         self.generation = generation;
+        self.floors.insert(generation, floor);
         self.voided.append(&mut self.line);
         self.uncalled.clear();
         self.offers.clear();

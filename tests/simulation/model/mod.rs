@@ -71,6 +71,8 @@ pub(crate) struct Model {
     pub time: Timestamp,
     pub rules: Rules,
     pub generation: Generation,
+    /// The lowest number that each reset left good.
+    floors: BTreeMap<Generation, Number>,
     pub sessions: HashMap<SessionKey, Session>,
     alive: BTreeSet<(Timestamp, SessionKey)>,
     pub line: BTreeMap<Number, Place>,
@@ -107,6 +109,7 @@ impl Model {
             time: Timestamp(0),
             rules,
             generation: Generation(0),
+            floors: BTreeMap::new(),
             sessions: HashMap::new(),
             alive: BTreeSet::new(),
             line: BTreeMap::new(),

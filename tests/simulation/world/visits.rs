@@ -188,7 +188,7 @@ impl World {
             Ok(Claimed::TooLate) => {
                 let generation = self.door.model.generation;
                 // Issued before a reset, and the reply came again after it.
-                let old = number.unix_second() < generation.0 + 2;
+                let old = self.door.model.is_void(number);
                 let void = visitor.generation != generation || old;
                 let slept = void || matches!(visitor.temper, Temper::Sleeps(_));
                 self.door.model.demand(Promise::Place, slept, || {
