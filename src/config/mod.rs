@@ -45,6 +45,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// A header with the client's address, believed from trusted proxies only.
     pub client_address_header: Option<String>,
+    /// The header that carries each request's id; `None`: requests get none.
+    pub request_id_header: Option<String>,
     /// Hosts that pass without any event, in normal form.
     pub pass_hosts: Vec<String>,
     /// Whether the origin sees our cookies and `Sumun-Token`.

@@ -63,6 +63,7 @@ pub(super) fn config(raw: RawFile, faults: &mut Faults) -> Option<Config> {
         trusted_proxies.is_empty(),
         faults,
     );
+    let request_id_header = request_id(raw.request_id_header.as_deref(), faults);
     let pass_hosts = hosts("pass_hosts", &raw.pass_hosts, faults);
     let store = store(raw.store, faults);
     let signing = signing(raw.signing, &store, faults);
@@ -77,6 +78,7 @@ pub(super) fn config(raw: RawFile, faults: &mut Faults) -> Option<Config> {
         origin_host,
         trusted_proxies,
         client_address_header,
+        request_id_header,
         pass_hosts,
         forward_token: raw.forward_token,
         http2: raw.http2.unwrap_or(true),
@@ -242,6 +244,36 @@ fn header(written: Option<&str>, nobody_trusted: bool, faults: &mut Faults) -> O
         faults.text(path, text, remedy);
     }
     Some(text.to_owned())
+}
+
+/// Headers that say something else already.
+const SPOKEN_FOR: &[&str] = &[
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+];
+
+fn request_id(written: Option<&str>, faults: &mut Faults) -> Option<String> {
+    let text = written.filter(|text| !text.is_empty())?;
+    let name = text.to_ascii_lowercase();
+    let ours = name.starts_with("x-forwarded-") || name.starts_with("sumun-");
+    if text.parse::<http::HeaderName>().is_err() {
+        faults.text("request_id_header", text, "write the name of a header");
+    } else if ours || SPOKEN_FOR.contains(&name.as_str()) {
+        let remedy = "says something else already: write a header of its own, like X-Request-Id";
+        faults.text("request_id_header", text, remedy);
+    }
+    Some(name)
 }
 
 fn hosts(path: &str, written: &[String], faults: &mut Faults) -> Vec<String> {

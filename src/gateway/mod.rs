@@ -32,6 +32,7 @@ use crate::room::routes::{Asked, Route};
 use crate::server::ConnectionInfo;
 use crate::token::Ticket;
 use crate::visitor::address::TrustedProxies;
+use crate::visitor::request_id::RequestIds;
 use asker::{Asker, Held, Last};
 use through::{Carry, Passage};
 
@@ -56,6 +57,8 @@ pub struct Manner {
     pub cors_origins: Vec<String>,
     /// Write a line for each request.
     pub access_log: bool,
+    /// What requests are called, if they are called anything.
+    pub request_ids: Option<RequestIds>,
 }
 
 /// All events, as one thread holds them, by a count of its own: all threads
@@ -199,12 +202,15 @@ impl Gateway {
         self.counts.in_flight.increment(1.0);
         let counted = Counted(self.counts.in_flight.clone());
         let site = self.site();
-        let line =
-            (self.manner.access_log).then(|| LogLine::new(request.method(), request.uri().path()));
-        let visitor = self
-            .manner
+        let manner = &self.manner;
+        let visitor = manner
             .trusted
             .visitor(info.peer, info.tls, request.headers());
+        let line = manner.access_log.then(|| {
+            let ids = manner.request_ids.as_ref();
+            LogLine::new(request.method(), request.uri().path(), visitor.address)
+                .called(ids.and_then(|ids| ids.of(request.headers())))
+        });
         let asker = Asker::new(&request, visitor, &self.last);
         let mut way = self.way(&site, &request, &asker);
         if let Way::Doubt(doubt) = way {

@@ -39,6 +39,7 @@ use crate::store::StoreError;
 use crate::tls::{self, Front};
 use crate::token::{KeyError, Keyring};
 use crate::visitor::address::{InvalidProxies, TrustedProxies};
+use crate::visitor::request_id::RequestIds;
 
 /// How long the first look at the store may take before the server goes on
 /// without it.
@@ -279,6 +280,7 @@ impl Parts {
                 forward_token: config.forward_token,
                 cors_origins: config.api.cors_origins.clone(),
                 access_log: config.log.access,
+                request_ids: request_ids(config),
             }),
             origin: Arc::new(origin(config)?),
             bench,
@@ -368,6 +370,12 @@ async fn first_look(reception: &Reception, catalog: &Catalog) {
         warn!("starting without the store: it did not answer in time");
         catalog.settle_without_store();
     }
+}
+
+/// What requests are called. The name of the header was checked with the file.
+fn request_ids(config: &Config) -> Option<RequestIds> {
+    let header = config.request_id_header.as_ref()?.parse().ok()?;
+    Some(RequestIds::new(header))
 }
 
 fn origin(config: &Config) -> Result<OriginSettings, RunError> {

@@ -131,6 +131,7 @@ mod tests {
             "origin_host = \"origin\"",
             "trusted_proxies = []",
             "client_address_header = \"X-Real-Ip\"",
+            "request_id_header = \"X-Request-Id\"",
             "forward_token = true",
             "state_dir = \"\"",
             "drain_delay = \"1s\"",

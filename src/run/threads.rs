@@ -103,20 +103,32 @@ impl DataThread {
             Origin::new(self.origin),
         ));
         let manner = self.manner;
-        let door = PublicDoor::new(self.reception, &self.api).logging(manner.access_log);
+        let door = PublicDoor::new(self.reception, &self.api)
+            .logging(manner.access_log, manner.request_ids.clone());
         let door = Rc::new(door);
-        let service = move |request: http::Request<ClientBody>, info: server::ConnectionInfo| {
+        let service = move |mut request: http::Request<ClientBody>,
+                            info: server::ConnectionInfo| {
             let (gateway, door, manner) =
                 (Rc::clone(&gateway), Rc::clone(&door), Arc::clone(&manner));
             async move {
-                if is_ours(request.uri().path()) {
+                let ids = manner.request_ids.as_ref();
+                let id = ids.map(|ids| {
+                    let trusted = manner.trusted.contains(info.peer.ip());
+                    ids.assign(request.headers_mut(), trusted)
+                });
+                let mut answer = if is_ours(request.uri().path()) {
                     let visitor = manner
                         .trusted
                         .visitor(info.peer, info.tls, request.headers());
                     let answer = Box::pin(door.answer(request, visitor)).await;
-                    return answer.map(Body::Full);
+                    answer.map(Body::Full)
+                } else {
+                    gateway.answer(request, info).await
+                };
+                if let (Some(ids), Some(id)) = (ids, id) {
+                    ids.tell(answer.headers_mut(), id);
                 }
-                gateway.answer(request, info).await
+                answer
             }
         };
         let served = server::serve(

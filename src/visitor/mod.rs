@@ -1,4 +1,5 @@
-//! Who asks: the client's address behind trusted proxies, and its kind.
+//! Who asks: the client's address behind trusted proxies, its kind, the request's name.
 
 pub mod address;
 pub mod kind;
+pub mod request_id;

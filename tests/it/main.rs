@@ -6,7 +6,7 @@
 //! - several gateways: `replicas`, `elsewhere`, `deleted`
 //! - the proxy alone: `proxy`, `encrypted`, `multiplexed`, `stalled`; before a real nginx: `unchanged`
 //! - programs: `api`; a real Chromium: `browser`
-//! - the operator: `operator`, `command`, `config`, `counted`, `reload`, `process`
+//! - the operator: `operator`, `command`, `config`, `counted`, `reload`, `process`, `request_id`
 //!
 //! What breaks stands in `tests/failure`, the store's contract in
 //! `tests/store`, the promises by seeds in `tests/simulation`.
@@ -38,6 +38,7 @@ mod process;
 mod proxy;
 mod reload;
 mod replicas;
+mod request_id;
 mod shutdown;
 mod stalled;
 mod unchanged;

@@ -72,7 +72,9 @@ impl PublicDoor {
                 .counter(&names::HTTP_REQUESTS, &labels)
         });
         if self.access_log {
-            let line = LogLine::new(&caller.method, caller.uri.path());
+            let ids = self.request_ids.as_ref();
+            let line = LogLine::new(&caller.method, caller.uri.path(), caller.visitor.address)
+                .called(ids.and_then(|ids| ids.of(&caller.headers)));
             line.write(event, DECISION, status, took_ms);
         }
     }

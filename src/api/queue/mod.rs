@@ -23,6 +23,7 @@ use crate::ledger::Ledger;
 use crate::reception::{Reception, TokenMemory};
 use crate::room::event::EventId;
 use crate::visitor::address::Visitor;
+use crate::visitor::request_id::RequestIds;
 use caller::Caller;
 use counts::Counts;
 
@@ -33,6 +34,7 @@ pub struct PublicDoor {
     tokens: TokenMemory,
     counts: Counts,
     access_log: bool,
+    request_ids: Option<RequestIds>,
 }
 
 /// The longest id of the customer's own, in characters.
@@ -107,13 +109,19 @@ impl PublicDoor {
             settings: Arc::new(settings.clone()),
             tokens: TokenMemory::default(),
             access_log: false,
+            request_ids: None,
         }
     }
 
-    /// The same, with a line in the access log for each call, or without.
+    /// The same, with a line in the access log for each call, or without; in it
+    /// the request's id, if requests have one.
     #[must_use]
-    pub fn logging(self, access_log: bool) -> Self {
-        Self { access_log, ..self }
+    pub fn logging(self, access_log: bool, request_ids: Option<RequestIds>) -> Self {
+        Self {
+            access_log,
+            request_ids,
+            ..self
+        }
     }
 
     /// Answers one request for a path under `/__sumun/`.

@@ -105,6 +105,7 @@ fn serve(
         forward_token: false,
         cors_origins: Vec::new(),
         access_log: false,
+        request_ids: None,
     });
     data_thread(move || async move {
         let origin = sumun::origin::Origin::new(Arc::new(origin));
