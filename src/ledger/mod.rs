@@ -70,8 +70,8 @@ pub struct Ledger {
     /// Rung when a valid token is older than all that the store knows.
     pub doubt: Notify,
     clock: Clock,
-    /// When this ledger was opened, on this gateway's own clock.
-    begun_ms: u64,
+    /// The running time at the first look of this process; 0: none yet.
+    begun: AtomicU64,
     /// The slot that this gateway will ask the store for.
     slot: u8,
     view: ArcSwapOption<View>,
@@ -118,7 +118,7 @@ impl Ledger {
             view: ArcSwapOption::empty(),
             self_numbered: AtomicU64::new(0),
             own,
-            begun_ms: clock.monotonic_ms(),
+            begun: AtomicU64::new(0),
             answered_ms: AtomicU64::new(clock.monotonic_ms()),
             clock,
             rules_changed: AtomicBool::new(false),
@@ -136,6 +136,10 @@ impl Ledger {
         if view.store_up {
             self.answered();
         }
+        let now = view.snapshot.now().0;
+        let _begun_before =
+            self.begun
+                .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
         self.view.store(Some(Arc::new(view)));
     }
 
@@ -369,11 +373,12 @@ impl Ledger {
             ..Shadow::default()
         };
         if let Some(view) = view.as_ref() {
-            let now_ms = self.clock.monotonic_ms();
-            view.remember(&mut first, now_ms);
-            // What an earlier process acknowledged last its disk may not have.
+            view.remember(&mut first, self.clock.monotonic_ms());
+            // What an earlier process acknowledged last its disk may not have: a second's
+            // worth, written within two.
             let idle = millis(self.settings.load().session_idle);
-            first.young = now_ms < self.begun_ms.saturating_add(idle);
+            let begun = self.begun.load(Ordering::Relaxed);
+            first.young = first.time.0 < begun.saturating_add(idle + millis(SILENCE));
         }
         first.ended = self.sessions.ended();
         // Of whom the store was not told, it is told as of newcomers.

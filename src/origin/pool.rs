@@ -13,6 +13,10 @@ use super::connect::{Heard, connect};
 use super::{OriginError, OriginSettings};
 use crate::alarm::Ticker;
 
+/// The most that is read of an answer at once, in bytes; its head has to fit in too.
+/// What a slow client does not take is held by pieces.
+pub(crate) const PIECE: usize = 64 * 1024;
+
 /// The idle connections of one data thread.
 pub(crate) struct Pool {
     idle: RefCell<Vec<Idle>>,
@@ -91,6 +95,7 @@ impl Pool {
         let (wire, heard) = connect(settings).await?;
         let (sender, connection) = http1::Builder::new()
             .title_case_headers(settings.title_case_headers)
+            .max_buf_size(PIECE)
             .handshake(TokioIo::new(wire))
             .await
             .map_err(OriginError::Reset)?;

@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::connection::{ConnectionInfo, End, Terms, run};
-use super::watch::{Phase, Watched};
+use super::watch::{Phase, Watch, Watched};
 use crate::alarm::{Alarm, Ticker};
 use crate::incoming::{ClientBody, Exchange};
 
@@ -31,7 +31,8 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same of all bodies of a connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// What is held of one answer that the client does not take, in bytes.
+/// What is held of one answer that the client does not take, in bytes: so much, and
+/// two pieces of the origin's (64 KiB each).
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// Streams that a client has opened and given up again before they were looked
@@ -41,9 +42,10 @@ const RESETS_MAX: usize = 32;
 /// Streams that we gave up for a client's faults; one more ends the connection.
 const ERRORS_MAX: usize = 256;
 
-/// A client that has only begun a head may say nothing else (RFC 9113 §4.3), nor
-/// answer whether it is there: it is asked so often, and may take as long.
-const PING: Duration = Duration::from_secs(10);
+/// How often a client is asked whether it is there. It may take as long to say so as
+/// it may take nothing: the question stands behind all that is sent. One that has
+/// only begun a head cannot say anything else (RFC 9113 §4.3).
+const PING: Duration = Duration::from_secs(20);
 
 /// How often it is looked at within its limit whether an exchange goes on: it ends
 /// late by a part at most.
@@ -71,6 +73,7 @@ where
     let ticker = Rc::clone(&terms.ticker);
     let told = Arc::clone(&settings);
     let exchanges = Exchanges {
+        watch: Arc::clone(&watch),
         look: (ticker.ticks(settings.body_idle) / LOOKS).max(1),
         ticker,
         on_timeout: Rc::new(move || told.refused("timeout")),
@@ -89,8 +92,8 @@ where
         .max_send_buf_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(RESETS_MAX)
         .max_local_error_reset_streams(ERRORS_MAX)
-        .keep_alive_interval(settings.head.min(PING))
-        .keep_alive_timeout(settings.head.min(PING));
+        .keep_alive_interval(settings.body_idle.min(PING))
+        .keep_alive_timeout(settings.body_idle);
     let mut connection = http.serve_connection(TokioIo::new(socket), respond);
     let end = run(&watch, &mut connection, |connection| {
         connection.graceful_shutdown();
@@ -105,6 +108,7 @@ where
 /// the client neither sends nor takes anything for too long.
 #[derive(Clone)]
 struct Exchanges {
+    watch: Arc<Watch>,
     ticker: Rc<Ticker>,
     /// Ticks between two looks.
     look: u32,
@@ -137,7 +141,10 @@ impl Exchanges {
             }
             while alarm.poll_until(due, context).is_ready() {
                 due = self.ticker.now().saturating_add(self.look);
-                let stalled = exchange.waits_for_client() && exchange.moved() == moved;
+                // Where the connection itself is full, that has its own limit.
+                let stalled = exchange.waits_for_client()
+                    && exchange.moved() == moved
+                    && !self.watch.takes_nothing();
                 looks = if stalled { looks + 1 } else { 0 };
                 moved = exchange.moved();
                 if looks >= LOOKS {

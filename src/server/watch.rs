@@ -272,7 +272,8 @@ impl Watch {
         }
     }
 
-    fn takes_nothing(&self) -> bool {
+    /// Whether the socket takes no more of what is to be sent.
+    pub(crate) fn takes_nothing(&self) -> bool {
         self.wants_write.load(Relaxed) || self.wants_flush.load(Relaxed)
     }
 

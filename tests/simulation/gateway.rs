@@ -60,8 +60,8 @@ pub(crate) struct Gateway {
     pub up: bool,
     pub memory: Memory,
     disk: Memory,
-    /// When this process began.
-    pub begun_at: u64,
+    /// The running time at the first look of this process.
+    pub begun: Option<Timestamp>,
     saved_at: u64,
     unflushed: BTreeMap<u64, Bits>,
     flushed_at: u64,
@@ -96,7 +96,7 @@ impl Gateway {
             up: true,
             memory: Memory::default(),
             disk: Memory::default(),
-            begun_at: now,
+            begun: None,
             saved_at: now,
             unflushed: BTreeMap::new(),
             flushed_at: now,
@@ -143,7 +143,7 @@ impl Gateway {
         self.up = true;
         self.memory = self.disk.clone();
         self.batches = now;
-        self.begun_at = now;
+        self.begun = self.memory.meta.as_ref().map(|meta| meta.time);
         self.flushed_at = now;
         self.begun_skew = self.skew;
         self.store_ahead = None;
@@ -400,6 +400,7 @@ impl Gateway {
                 }
             }
         }
+        self.begun.get_or_insert(meta.time);
         memory.meta = Some(meta.clone());
         memory.sessions_known = snapshot.sessions + meta.ghosts;
         for (session, at) in &snapshot.ended {

@@ -16,7 +16,7 @@ impl Gateway {
         let restored = loop {
             let live = parts.next().unwrap_or_default().to_vec();
             let complete = parts.peek().is_none();
-            let shadow = self.shadow(door, rules, fresh, live, complete);
+            let shadow = self.shadow(rules, fresh, live, complete);
             let restored = door.restore(&shadow).ok()?;
             began = began.or(restored.began);
             if complete {
@@ -35,14 +35,7 @@ impl Gateway {
         Some(restored)
     }
 
-    fn shadow(
-        &self,
-        door: &Door,
-        rules: &Rules,
-        fresh: u64,
-        live: Vec<(u64, Bits)>,
-        complete: bool,
-    ) -> Shadow {
+    fn shadow(&self, rules: &Rules, fresh: u64, live: Vec<(u64, Bits)>, complete: bool) -> Shadow {
         let memory = &self.memory;
         let mut shadow = Shadow {
             gateway: self.name.clone(),
@@ -70,7 +63,9 @@ impl Gateway {
         shadow.spent = memory.spent.iter().map(|(p, b)| (*p, b.clone())).collect();
         shadow.peers.clone_from(&memory.peers);
         let idle = meta.rules.session_idle_ms;
-        shadow.young = door.now < self.begun_at + idle;
+        shadow.young = self
+            .begun
+            .is_some_and(|begun| meta.time.0 < begun.0 + idle + 2_000);
         shadow
     }
 }

@@ -37,6 +37,9 @@ impl Model {
         // A reset makes numbers void that are ahead of it; a gateway that has not
         // heard of it may give one of those.
         let void = by.is_some() && self.is_void(number);
+        // One whose disk is older than a step of the store's clock may number below
+        // the watermark: its visitor is called already, before his turn.
+        let sure = sure && number >= self.called;
         let place = Place {
             generation: if void { Generation(0) } else { self.generation },
             polled: (self.time, by),

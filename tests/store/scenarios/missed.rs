@@ -2,7 +2,7 @@
 //! session than anybody else knows: then no session ends for as long as one may be
 //! idle.
 
-use sumun::room::snapshot::Snapshot;
+use sumun::room::snapshot::{Cause, Snapshot};
 use sumun::room::time::Timestamp;
 use sumun::store::{Reply, Shadow};
 
@@ -18,6 +18,8 @@ on_each_store! {
     a_process_that_has_just_begun_does_not_know_all_of_the_one_before
     a_later_time_that_is_remembered_does_not_shorten_the_recovery
     a_pass_that_is_good_for_longer_than_the_store_knows_is_believed
+    a_silence_in_the_middle_does_not_end_it_sooner
+    a_pass_brings_back_its_whole_time
 }
 
 /// A session may be idle for so long.
@@ -136,6 +138,29 @@ async fn a_pass_that_is_good_for_longer_than_the_store_knows_is_believed(mut wor
     world.configure(&hours).await;
     world.live(10_000).await;
     let good = world.now + 500_000;
+    let until = world.touch(1, good).await;
+    assert_eq!(until, Reply::Done(Some(Timestamp(good))));
+}
+
+async fn a_silence_in_the_middle_does_not_end_it_sooner(mut world: World) {
+    let shadow = lost(&mut world, |shadow| gone(shadow, 30_000)).await;
+    world.live(1_000).await;
+    world.pass(2_001).await;
+    assert_eq!(world.look().await, Reply::Recovering);
+    let recovery = world.snapshot().await.meta.recovery.unwrap();
+    assert_eq!((recovery.cause, recovery.remembered), (Cause::Loss, false));
+    // Everybody is asked again.
+    world.restore(&shadow).await;
+    then_there_are(&mut world, 1).await;
+}
+
+async fn a_pass_brings_back_its_whole_time(mut world: World) {
+    lost(&mut world, |shadow| {
+        shadow.sessions.clear();
+        shadow.sessions_known = 1;
+    })
+    .await;
+    let good = world.now + 2 * IDLE;
     let until = world.touch(1, good).await;
     assert_eq!(until, Reply::Done(Some(Timestamp(good))));
 }

@@ -76,8 +76,9 @@ impl EventState {
             None if touch.until > meta.time && (meta.recovery.is_some() || meta.ghosts > 0) => {
                 self.meta.ghosts = self.meta.ghosts.saturating_sub(1);
                 self.unproven.remove(&touch.session);
-                self.insert(touch.session, longest);
-                Some(longest)
+                let expires = longest.max(touch.until);
+                self.insert(touch.session, expires);
+                Some(expires)
             }
             None => None,
         }

@@ -194,7 +194,9 @@ impl EventState {
         // What was called so long ago may not claim again.
         let claimable = (FLOOR_MINUTES + 1) * 60_000;
         self.unproven.retain(|_, at| at.0 + claimable > now);
+        // Who is gone may be missed for as long as a session may be idle.
+        let missed = idle.max(60 * GATEWAY_GONE_MS);
         self.gateways
-            .retain(|_, row| row.seen.0 + 60 * GATEWAY_GONE_MS > now);
+            .retain(|_, row| row.seen.0.saturating_add(missed) > now);
     }
 }

@@ -30,6 +30,13 @@ impl EventState {
     pub(super) fn begin_recovery(&mut self, cause: Cause, raw: u64) {
         let meta = &mut self.meta;
         let now = meta.time.0;
+        // A silence in the middle of a recovery brings nothing back that was lost.
+        let before = meta.recovery;
+        let lossy = before.filter(|before| before.cause != Cause::Silence);
+        let cause = match (cause, lossy) {
+            (Cause::Silence, Some(before)) => before.cause,
+            _ => cause,
+        };
         // A silence leaves the store's own memory whole: live gateways are
         // back within moments, and nothing else needs waiting for.
         let wait = if cause == Cause::Silence {
@@ -50,7 +57,7 @@ impl EventState {
             until: Timestamp(now + RECOVERY_MIN_MS),
             deadline: Timestamp(now + wait + RECOVERY_GRACE_MS),
             remembered: cause == Cause::Silence,
-            unheard: false,
+            unheard: before.is_some_and(|before| before.unheard),
         });
         // Where something was forgotten, numbers above these may have been
         // issued, and the clock may have been set back since.

@@ -241,17 +241,19 @@ local function row(name)
 end
 
 local function begin_recovery(cause)
+  -- A silence in the middle of a recovery brings nothing back that was lost.
+  if cause == 'silence' and m.recovery and m.cause then cause = m.cause end
   -- A silence leaves the store's own memory whole: nothing else needs waiting for.
   local wait = cause == 'silence' and 0 or m.window_ms
   -- This state was born without memory, with everybody called whoever had
   -- waited before: they are still to be called, in their order.
   if m.recoveries == 0 and (cause == 'loss' or cause == 'token') then m.called, m.marks = 0, '' end
+  m.unheard = m.recovery and m.unheard or 0
   m.recoveries = m.recoveries + 1
   m.recovery, m.cause = m.recoveries, cause
   m.recovery_until = m.time + RECOVERY_MIN
   m.recovery_deadline = m.time + wait + RECOVERY_GRACE
   m.remembered = cause == 'silence' and 1 or 0
-  m.unheard = 0
   -- Where something was forgotten, numbers above these may have been issued, and
   -- the clock may have been set back since.
   local known = cause == 'silence' and 0 or EPOCH + math.floor(m.issued / 1048576)

@@ -99,8 +99,10 @@ end
 call('ZREMRANGEBYSCORE', K.ended, '-inf', int(now - m.session_idle_ms))
 -- What was called so long ago may not claim again.
 call('ZREMRANGEBYSCORE', K.unproven, '-inf', int(now - (FLOOR_MINUTES + 1) * 60000))
+-- Who is gone may be missed for as long as a session may be idle.
+local missed = math.max(m.session_idle_ms, 60 * GONE)
 for name, other in pairs(gateways()) do
-  if other.seen + 60 * GONE <= now then
+  if other.seen + missed <= now then
     call('HDEL', K.gateways, name .. ':slot', name .. ':seen', name .. ':report',
       name .. ':pushed', name .. ':batch', name .. ':reply')
   end

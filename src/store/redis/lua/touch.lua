@@ -25,9 +25,10 @@ local function touch(session, begun, till, keep)
   if till > m.time and (m.recovery or m.ghosts > 0) then
     m.ghosts = math.max(m.ghosts - 1, 0)
     call('ZREM', K.unproven, session)
-    insert(session, longest)
+    expires = math.max(longest, till)
+    insert(session, expires)
     note_sessions()
-    return int(longest)
+    return int(expires)
   end
   return ''
 end
