@@ -27,7 +27,7 @@ use super::watch::{Order, Phase, Watch, Watched};
 /// What a service learns about the connection that a request came by.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionInfo {
-    /// The other end.
+    /// The other end or, where a trusted proxy announced one, who came to that proxy.
     pub peer: SocketAddr,
     /// Our end.
     pub local: SocketAddr,
