@@ -45,6 +45,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// A header with the client's address, believed from trusted proxies only.
     pub client_address_header: Option<String>,
+    /// Whether trusted proxies begin each connection with a PROXY header.
+    pub proxy_protocol: bool,
     /// Hosts that pass without any event, in normal form.
     pub pass_hosts: Vec<String>,
     /// Whether the origin sees our cookies and `Sumun-Token`.
