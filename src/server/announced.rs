@@ -1,9 +1,10 @@
-//! The PROXY protocol, versions 1 and 2 (HAProxy's `doc/proxy-protocol.txt`, here
+//! The PROXY protocol, versions 1 and 2 (haproxy's `doc/proxy-protocol.txt`, here
 //! "the specification"): a header in front of all else in which a proxy that only
 //! passes bytes on says whose they are. Who sends it is known before a byte is
 //! read, by the address; from those it must come, and nothing is guessed (§2).
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -114,27 +115,23 @@ fn line(came: &[u8]) -> Result<Option<Header>, Fault> {
 }
 
 /// `TCP4 source destination port port`, or with `TCP6`, exactly one space between.
+/// Gives the source; all else has to be well formed.
 fn words_of(words: &[u8]) -> Option<SocketAddr> {
-    let mut words = std::str::from_utf8(words).ok()?.split(' ');
-    let mut word = || words.next();
-    let (family, source, destination) = (word()?, word()?, word()?);
-    let (port, its_port) = (port(word()?)?, port(word()?)?);
-    if word().is_some() {
+    let words: Vec<&str> = std::str::from_utf8(words).ok()?.split(' ').collect();
+    let &[family, source, destination, from, to] = words.as_slice() else {
         return None;
-    }
-    let (source, destination): (SocketAddr, SocketAddr) = match family {
-        "TCP4" => (
-            (source.parse::<Ipv4Addr>().ok()?, port).into(),
-            (destination.parse::<Ipv4Addr>().ok()?, its_port).into(),
-        ),
-        "TCP6" => (
-            (source.parse::<Ipv6Addr>().ok()?, port).into(),
-            (destination.parse::<Ipv6Addr>().ok()?, its_port).into(),
-        ),
+    };
+    let (source, _destination) = match family {
+        "TCP4" => (ip::<Ipv4Addr>(source)?, ip::<Ipv4Addr>(destination)?),
+        "TCP6" => (ip::<Ipv6Addr>(source)?, ip::<Ipv6Addr>(destination)?),
         _ => return None,
     };
-    let _where_it_went = destination;
-    Some(source)
+    let (from, _to) = (port(from)?, port(to)?);
+    Some(SocketAddr::new(source, from))
+}
+
+fn ip<T: FromStr + Into<IpAddr>>(text: &str) -> Option<IpAddr> {
+    text.parse::<T>().ok().map(T::into)
 }
 
 /// Digits only, no zero before others.
