@@ -5,7 +5,7 @@
 //! - the line: `waiting`, `gate`, `clients`, `carried`, `download`, `shutdown`
 //! - several gateways: `replicas`, `elsewhere`, `deleted`
 //! - the proxy alone: `proxy`, `encrypted`, `multiplexed`; before a real nginx: `unchanged`;
-//!   behind a real HAProxy: `announced`
+//!   behind a real haproxy: `announced`
 //! - programs: `api`; a real Chromium: `browser`
 //! - the operator: `operator`, `command`, `config`, `counted`, `reload`, `process`
 //!

@@ -1,4 +1,4 @@
-//! A real HAProxy before the gateway, which passes bytes on and says whose they are.
+//! A real haproxy before the gateway, which passes bytes on and says whose they are.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use super::{GET, plan, refused};
 use crate::support::raw::Raw;
 use crate::support::{Ask, Site, Visitor, bounded, free_address, until};
 
-/// A running HAProxy; it ends when it is dropped.
+/// A running haproxy; it ends when it is dropped.
 struct HaProxy {
     process: Child,
     address: SocketAddr,

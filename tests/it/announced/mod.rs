@@ -5,16 +5,17 @@
 mod haproxy;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
-use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use crate::encrypted::{Authority, ask, get, section, two};
+use crate::support::process::{Doors, Process};
 use crate::support::raw::Raw;
 use crate::support::{Ask, Plan, Site, Visitor, until};
 
@@ -205,6 +206,25 @@ async fn a_connection_without_a_good_header_is_closed_without_a_word() {
     tcp.shutdown().await.unwrap();
     assert_eq!(tcp.read(&mut [0]).await.unwrap(), 0);
     assert_eq!(refused(&site, "proxy_protocol").await, bad.len() as u64 + 1);
+}
+
+#[tokio::test]
+async fn the_operator_is_warned_once_in_a_while_and_each_one_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (doors, file) = (Doors::free(), folder.path().join("gateway.toml"));
+    let text = doors.file(SocketAddr::from(([127, 0, 0, 1], 9)), "");
+    std::fs::write(&file, format!("proxy_protocol = true\n{text}")).unwrap();
+    let gateway = Process::run(&file, doors);
+    until("the gateway", async || gateway.is_ready().then_some(())).await;
+    for _ in 0..5 {
+        let mut raw = Raw::connect(doors.public).await;
+        raw.send(GET).await;
+        assert_eq!(raw.rest().await, b"");
+    }
+    assert!(gateway.shows("sumun_refusals_total{reason=\"proxy_protocol\"} 5"));
+    let said = gateway.said("PROXY header");
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(said[0]["level"], "WARN");
 }
 
 #[tokio::test]
