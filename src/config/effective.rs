@@ -15,7 +15,15 @@ use crate::room::{
 };
 
 /// What may well differ between gateways of one store.
-const LOCAL: [&str; 6] = ["listen", "tls", "admin", "metrics", "state_dir", "log"];
+const LOCAL: [&str; 7] = [
+    "listen",
+    "proxy_protocol",
+    "tls",
+    "admin",
+    "metrics",
+    "state_dir",
+    "log",
+];
 
 impl Config {
     /// The effective settings as TOML, secrets hidden.
@@ -30,8 +38,8 @@ impl Config {
     }
 
     /// Sixteen hex digits that are the same wherever the settings that
-    /// gateways share are the same. Secrets, addresses to listen at, state
-    /// and log are of no account.
+    /// gateways share are the same. Secrets, the doors, state and log are of
+    /// no account.
     #[must_use]
     pub fn hash(&self) -> String {
         use std::fmt::Write as _;

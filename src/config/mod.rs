@@ -47,6 +47,8 @@ pub struct Config {
     pub client_address_header: Option<String>,
     /// The header that carries each request's id; `None`: requests get none.
     pub request_id_header: Option<String>,
+    /// Whether trusted proxies begin each connection with a PROXY header.
+    pub proxy_protocol: bool,
     /// Hosts that pass without any event, in normal form.
     pub pass_hosts: Vec<String>,
     /// Whether the origin sees our cookies and `Sumun-Token`.

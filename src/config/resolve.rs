@@ -64,6 +64,10 @@ pub(super) fn config(raw: RawFile, faults: &mut Faults) -> Option<Config> {
         faults,
     );
     let request_id_header = request_id(raw.request_id_header.as_deref(), faults);
+    if raw.proxy_protocol && trusted_proxies.is_empty() {
+        let remedy = "is read from trusted proxies only: name them in trusted_proxies";
+        faults.add("proxy_protocol", "true", remedy);
+    }
     let pass_hosts = hosts("pass_hosts", &raw.pass_hosts, faults);
     let store = store(raw.store, faults);
     let signing = signing(raw.signing, &store, faults);
@@ -79,6 +83,7 @@ pub(super) fn config(raw: RawFile, faults: &mut Faults) -> Option<Config> {
         trusted_proxies,
         client_address_header,
         request_id_header,
+        proxy_protocol: raw.proxy_protocol,
         pass_hosts,
         forward_token: raw.forward_token,
         http2: raw.http2.unwrap_or(true),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::{Parts, RunError};
 use crate::api::queue::PublicDoor;
@@ -15,12 +15,16 @@ use crate::gateway::{Gateway, Manner};
 use crate::incoming::ClientBody;
 use crate::metrics as names;
 use crate::origin::{Body, Origin, OriginSettings};
-use crate::reception::Reception;
+use crate::reception::{Complaints, Reception};
 use crate::room::paths::{Readings, covers, readings};
 use crate::server::{self, Places, Settings};
 
 /// The prefix of everything that is ours.
 const OURS: &[u8] = b"/__sumun";
+
+/// Told at most once in ten seconds.
+const NO_HEADER: &str = "a connection from one of trusted_proxies began without a good PROXY \
+    header and was closed: is proxy_protocol meant to be on, and the balancer to send it?";
 
 /// Starts one thread per listener.
 pub(super) fn start(
@@ -34,7 +38,8 @@ pub(super) fn start(
         usize::try_from(config.limits.connections_per_address).unwrap_or(usize::MAX),
         parts.trusted.clone(),
     );
-    let metrics = Arc::clone(&parts.reception.metrics);
+    let reception = Arc::clone(&parts.reception);
+    let complaints = Complaints::default();
     let settings = Arc::new(Settings {
         header_bytes: config.limits.header_bytes,
         head: config.timeouts.head,
@@ -43,10 +48,17 @@ pub(super) fn start(
         drain: config.drain_timeout,
         tls: parts.front.as_ref().map(|front| front.server()),
         http2: config.http2,
+        proxy_protocol: config.proxy_protocol,
         on_refusal: Some(Arc::new(move |reason| {
-            metrics
-                .counter(&names::REFUSALS, &[("reason", reason)])
-                .increment(1);
+            let counter = reception
+                .metrics
+                .counter(&names::REFUSALS, &[("reason", reason)]);
+            counter.increment(1);
+            if reason == "proxy_protocol"
+                && let Some(passed_over) = complaints.note(reason, reception.clock.monotonic_ms())
+            {
+                warn!(passed_over, "{NO_HEADER}");
+            }
         })),
         ..Settings::default()
     });

@@ -28,7 +28,7 @@ use crate::incoming::{ClientBody, Exchange};
 /// What a service learns about the connection that a request came by.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionInfo {
-    /// The other end.
+    /// The other end or, where a trusted proxy announced one, who came to that proxy.
     pub peer: SocketAddr,
     /// Our end.
     pub local: SocketAddr,

@@ -1,8 +1,9 @@
-//! What a new connection begins with: a TLS handshake where the door speaks TLS,
-//! and whether HTTP/1.1 or HTTP/2 follows.
+//! What a new connection begins with: what a trusted proxy announces, a TLS
+//! handshake where the door speaks TLS, and whether HTTP/1.1 or HTTP/2 follows.
 
 use std::future::Future;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +14,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::announced::{self, Fault};
 use super::connection::{ConnectionInfo, Terms, serve_one};
 use super::streams::serve_two;
-use super::watch::Watched;
+use super::watch::{Order, Watched};
 use super::wire::Wire;
+use super::{House, turn_away};
 use crate::incoming::ClientBody;
 
 /// What an HTTP/2 connection begins with (RFC 9113 §3.4); no request of HTTP/1.1
@@ -38,14 +41,24 @@ enum Protocol {
     Two,
 }
 
-/// Greets a connection and serves it until it ends.
-pub(super) async fn welcome<S, F, B>(tcp: TcpStream, terms: Terms<S>)
-where
+/// Greets a connection and serves it until it ends. `announced_in` says that a
+/// header of the PROXY protocol comes first, and who turns away.
+pub(super) async fn welcome<S, F, B>(
+    mut tcp: TcpStream,
+    mut terms: Terms<S>,
+    announced_in: Option<Rc<House>>,
+) where
     S: Fn(Request<ClientBody>, ConnectionInfo) -> F + 'static,
     F: Future<Output = Response<B>> + 'static,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    if let Some(house) = announced_in {
+        match announce(tcp, &mut terms, &house).await {
+            Some(announced) => tcp = announced,
+            None => return,
+        }
+    }
     let settings = &terms.settings;
     let greeting = async {
         match &settings.tls {
@@ -74,6 +87,44 @@ where
         Protocol::One => serve_one(socket, terms).await,
         Protocol::Two => serve_two(socket, terms).await,
     }
+}
+
+/// Learns whose connection it is and counts it for that one; `None` if it is refused.
+async fn announce<S>(
+    mut tcp: TcpStream,
+    terms: &mut Terms<S>,
+    house: &Rc<House>,
+) -> Option<TcpStream> {
+    let (watch, settings) = (&terms.watch, &terms.settings);
+    let read = tokio::select! {
+        biased;
+        read = announced::read(&mut tcp) => read,
+        () = watch.ordered() => match watch.order() {
+            Order::TimedOut => Err(Fault::Late),
+            Order::Go | Order::Close => return None,
+        },
+    };
+    let source = match read {
+        Ok(Some(source)) => source,
+        Ok(None) => return Some(tcp),
+        Err(fault) => {
+            if fault != Fault::Gone {
+                settings.refused("proxy_protocol");
+            }
+            tracing::debug!(%fault, "a trusted proxy announced nobody");
+            return None;
+        }
+    };
+    if let Err(reason) = watch.place().count_for(source.ip()) {
+        settings.refused(reason);
+        // Under TLS there is nobody to say it to.
+        if settings.tls.is_none() {
+            turn_away(house, tcp);
+        }
+        return None;
+    }
+    terms.info.peer = source;
+    Some(tcp)
 }
 
 /// Without TLS: HTTP/2 for who begins with its preface (prior knowledge).

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -29,7 +29,7 @@ struct Inner {
 pub(crate) struct Place {
     places: Places,
     /// Whose it is, unless it is a proxy's.
-    address: Option<IpAddr>,
+    address: OnceLock<IpAddr>,
     /// Told when the place is free, so that a drain can end.
     freed: Arc<Notify>,
 }
@@ -59,26 +59,44 @@ impl Places {
     /// A place for a connection from `address`; the reason if there is none.
     pub(crate) fn take(&self, address: IpAddr, freed: &Arc<Notify>) -> Result<Place, &'static str> {
         let inner = &*self.inner;
-        let own = !inner.proxies.contains(address);
-        let address = own.then(|| one_subscriber(address));
         if inner.taken.fetch_add(1, Ordering::Relaxed) >= inner.limit {
             inner.taken.fetch_sub(1, Ordering::Relaxed);
             return Err("connections");
         }
-        if let Some(address) = address {
-            let mut all = inner.all();
-            let own = all.entry(address).or_default();
-            if *own >= inner.limit_per_address {
-                inner.taken.fetch_sub(1, Ordering::Relaxed);
-                return Err("connections_per_address");
-            }
+        // From here on it is given back by its drop.
+        let place = Place {
+            places: self.clone(),
+            address: OnceLock::new(),
+            freed: Arc::clone(freed),
+        };
+        place.count_for(address)?;
+        Ok(place)
+    }
+}
+
+impl Place {
+    /// Whether it counts for no address yet: its connection is a proxy's.
+    pub(crate) fn is_a_proxys(&self) -> bool {
+        self.address.get().is_none()
+    }
+
+    /// Counts a proxy's connection for whom it was announced for, unless that is a
+    /// proxy too; the reason if there is no room for that one.
+    pub(crate) fn count_for(&self, address: IpAddr) -> Result<(), &'static str> {
+        let inner = &*self.places.inner;
+        if inner.proxies.contains(address) || !self.is_a_proxys() {
+            return Ok(());
+        }
+        let address = one_subscriber(address);
+        let mut all = inner.all();
+        let own = all.entry(address).or_default();
+        if *own >= inner.limit_per_address {
+            return Err("connections_per_address");
+        }
+        if self.address.set(address).is_ok() {
             *own += 1;
         }
-        Ok(Place {
-            places: self.clone(),
-            address,
-            freed: Arc::clone(freed),
-        })
+        Ok(())
     }
 }
 
@@ -95,12 +113,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         let inner = &*self.places.inner;
         inner.taken.fetch_sub(1, Ordering::Relaxed);
-        if let Some(address) = self.address {
+        if let Some(address) = self.address.get() {
             let mut all = inner.all();
-            if let Some(own) = all.get_mut(&address) {
+            if let Some(own) = all.get_mut(address) {
                 *own -= 1;
                 if *own == 0 {
-                    all.remove(&address);
+                    all.remove(address);
                 }
             }
         }
@@ -148,5 +166,29 @@ mod tests {
             take("10.0.0.1").ok(),
         ];
         assert_eq!(take("10.0.0.1").err(), Some("connections"));
+    }
+
+    #[test]
+    fn a_proxys_connection_counts_for_whom_it_is_announced() {
+        let proxies = TrustedProxies::new(&["private"], "").unwrap();
+        let places = Places::new(9, 1, proxies);
+        let freed = Arc::new(Notify::new());
+        let take = |address: &str| places.take(address.parse().unwrap(), &freed).ok().unwrap();
+        let count = |place: &Place, address: &str| place.count_for(address.parse().unwrap());
+        let (one, two) = (take("10.0.0.1"), take("10.0.0.1"));
+        assert!(one.is_a_proxys());
+        assert_eq!(count(&one, "10.9.9.9"), Ok(()), "another proxy");
+        assert_eq!(count(&one, "192.0.2.7"), Ok(()));
+        assert!(!one.is_a_proxys());
+        assert_eq!(count(&two, "192.0.2.7"), Err("connections_per_address"));
+        assert_eq!(
+            places.take("192.0.2.7".parse().unwrap(), &freed).err(),
+            Some("connections_per_address")
+        );
+        drop(two);
+        drop(one);
+        assert_eq!(places.taken(), 0);
+        assert!(places.inner.all().is_empty());
+        let _again = take("192.0.2.7");
     }
 }

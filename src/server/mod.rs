@@ -2,6 +2,7 @@
 //! may come in, TLS where it is asked for, and the orderly end. It knows nothing
 //! but a function from request to answer.
 
+mod announced;
 mod connection;
 mod greeting;
 pub mod guard;
@@ -65,8 +66,12 @@ pub struct Settings {
     /// Whether HTTP/2 is spoken: under TLS by ALPN, which `tls` has to offer,
     /// without by prior knowledge (RFC 9113 §3.3).
     pub http2: bool,
+    /// Whether the proxies that [`Places`] trusts begin each connection with a header of
+    /// the PROXY protocol. From others none is read: their first bytes are TLS or HTTP.
+    pub proxy_protocol: bool,
     /// Told the reason of each refusal, for metrics: `connections`, `connections_per_address`,
-    /// `tls`, `head_size`, `malformed`, `http2`, `timeout`, or that of a [`guard::Refusal`].
+    /// `proxy_protocol`, `tls`, `head_size`, `malformed`, `http2`, `timeout`, or that of a
+    /// [`guard::Refusal`].
     pub on_refusal: Option<Arc<dyn Fn(&'static str) + Send + Sync>>,
 }
 
@@ -100,6 +105,7 @@ impl Default for Settings {
             drain: Duration::from_secs(20),
             tls: None,
             http2: false,
+            proxy_protocol: false,
             on_refusal: None,
         }
     }
@@ -195,6 +201,7 @@ where
         else {
             continue;
         };
+        let is_announced = settings.proxy_protocol && place.is_a_proxys();
         let watch = Watch::new(place);
         house.watched.borrow_mut().push(Arc::downgrade(&watch));
         let terms = Terms {
@@ -208,7 +215,8 @@ where
             service: Rc::clone(&service),
             ticker: Rc::clone(&ticker),
         };
-        tokio::task::spawn_local(greeting::welcome(tcp, terms));
+        let house = is_announced.then(|| Rc::clone(&house));
+        tokio::task::spawn_local(greeting::welcome(tcp, terms, house));
     }
     drop(listener);
     house.empty(settings.drain).await;

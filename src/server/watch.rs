@@ -85,7 +85,7 @@ pub(crate) struct Watch {
     /// Requests of HTTP/2 that are being served.
     streams: AtomicU32,
     waker: OnceLock<Waker>,
-    _place: Place,
+    place: Place,
 }
 
 /// The client's socket, watched.
@@ -119,8 +119,13 @@ impl Watch {
             cut: AtomicBool::new(false),
             streams: AtomicU32::new(0),
             waker: OnceLock::new(),
-            _place: place,
+            place,
         })
+    }
+
+    /// The place that the connection takes up.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     pub(crate) fn phase(&self) -> Phase {

@@ -25,14 +25,14 @@ use tokio_rustls::client::TlsStream;
 use crate::support::{Plan, Reply, Site, until};
 
 /// Who signs the certificates of a test.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     root: CertificateDer<'static>,
     dir: TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -45,7 +45,7 @@ impl Authority {
     }
 
     /// Writes a certificate for some names, and its key, over what stands there.
-    fn sign(&self, file: &str, names: &[&str]) -> (PathBuf, PathBuf) {
+    pub(crate) fn sign(&self, file: &str, names: &[&str]) -> (PathBuf, PathBuf) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(names).unwrap();
@@ -56,7 +56,7 @@ impl Authority {
         (at("crt"), at("key"))
     }
 
-    fn client(
+    pub(crate) fn client(
         &self,
         versions: &[&'static SupportedProtocolVersion],
         alpn: &[&str],
@@ -79,7 +79,7 @@ impl Authority {
     }
 }
 
-fn section((cert, key): &(PathBuf, PathBuf)) -> String {
+pub(crate) fn section((cert, key): &(PathBuf, PathBuf)) -> String {
     let (cert, key) = (cert.display(), key.display());
     format!("[tls]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n")
 }

@@ -4,7 +4,8 @@
 //!
 //! - the line: `waiting`, `gate`, `clients`, `carried`, `download`, `shutdown`
 //! - several gateways: `replicas`, `elsewhere`, `deleted`
-//! - the proxy alone: `proxy`, `encrypted`, `multiplexed`, `stalled`; before a real nginx: `unchanged`
+//! - the proxy alone: `proxy`, `encrypted`, `multiplexed`, `stalled`; before a real nginx:
+//!   `unchanged`; behind a real haproxy: `announced`
 //! - programs: `api`; a real Chromium: `browser`
 //! - the operator: `operator`, `command`, `config`, `counted`, `reload`, `process`, `request_id`
 //!
@@ -20,6 +21,7 @@
 
 mod support;
 
+mod announced;
 mod api;
 mod browser;
 mod carried;
