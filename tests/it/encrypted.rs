@@ -84,6 +84,20 @@ fn section((cert, key): &(PathBuf, PathBuf)) -> String {
     format!("[tls]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n")
 }
 
+/// A site that speaks HTTP/2 under this `[tls]`.
+fn plan(event: &str, tls: &str) -> Plan {
+    Plan::event(event).top("http2 = true").tables(tls)
+}
+
+/// An open one with a certificate for `shop.example`; `tls` are further lines.
+async fn shop(event: &str, tls: &str) -> (Authority, Site) {
+    let authority = Authority::new();
+    let files = authority.sign("site", &["shop.example"]);
+    let tls = format!("{}{tls}", section(&files));
+    let site = plan(event, &tls).open().await;
+    (authority, site)
+}
+
 async fn connect(
     to: SocketAddr,
     client: &Arc<ClientConfig>,
@@ -145,13 +159,7 @@ pub(crate) async fn text(answer: Response<Incoming>) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browser_speaks_http_2_and_its_pass_is_secure() {
-    let authority = Authority::new();
-    let files = authority.sign("site", &["shop.example"]);
-    let site = Plan::event("limit = 1")
-        .top("http2 = true")
-        .tables(&section(&files))
-        .open()
-        .await;
+    let (authority, site) = shop("limit = 1", "").await;
     let stream = connect(site.door, &authority.browser(), "shop.example")
         .await
         .unwrap();
@@ -196,13 +204,7 @@ async fn a_browser_speaks_http_2_and_its_pass_is_secure() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_requests_at_once_share_a_connection_and_bodies_come_whole() {
-    let authority = Authority::new();
-    let files = authority.sign("site", &["shop.example"]);
-    let site = Plan::event("")
-        .top("http2 = true")
-        .tables(&section(&files))
-        .open()
-        .await;
+    let (authority, site) = shop("", "").await;
     let body = "x".repeat(300_000);
     let page = body.clone();
     site.origin.answers(move |seen| match seen.body.len() {
@@ -244,7 +246,7 @@ async fn the_certificate_is_chosen_by_name_and_exchanged_while_running() {
         second.0,
         second.1
     );
-    let plan = Plan::event("").top("http2 = true").tables(&more);
+    let plan = plan("", &more);
     let mut site = plan.clone().open().await;
     assert_eq!(shown(&site, &authority, "a.example").await, pem(&first.0));
     for name in ["b.example", "www.b.example"] {
@@ -293,14 +295,8 @@ async fn the_certificate_is_chosen_by_name_and_exchanged_while_running() {
 
 #[tokio::test]
 async fn a_session_is_resumed_and_an_old_version_refused_where_it_is_unwanted() {
-    let authority = Authority::new();
-    let files = authority.sign("site", &["shop.example"]);
     for version in [&TLS12, &TLS13] {
-        let site = Plan::event("")
-            .top("http2 = true")
-            .tables(&section(&files))
-            .open()
-            .await;
+        let (authority, site) = shop("", "").await;
         let client = Arc::new(authority.client(&[version], &["http/1.1"]));
         for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
             let mut stream = connect(site.door, &client, "shop.example").await.unwrap();
@@ -316,25 +312,14 @@ async fn a_session_is_resumed_and_an_old_version_refused_where_it_is_unwanted() 
             );
         }
     }
-    let only = format!("{}min_version = \"1.3\"\n", section(&files));
-    let site = Plan::event("")
-        .top("http2 = true")
-        .tables(&only)
-        .open()
-        .await;
+    let (authority, site) = shop("", "min_version = \"1.3\"\n").await;
     let client = Arc::new(authority.client(&[&TLS12], &[]));
     assert!(connect(site.door, &client, "shop.example").await.is_err());
 }
 
 #[tokio::test]
 async fn plain_words_to_an_encrypted_door_are_told_so() {
-    let authority = Authority::new();
-    let files = authority.sign("site", &["shop.example"]);
-    let site = Plan::event("")
-        .top("http2 = true")
-        .tables(&section(&files))
-        .open()
-        .await;
+    let (_authority, site) = shop("", "").await;
     let mut tcp = TcpStream::connect(site.door).await.unwrap();
     tcp.write_all(b"GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n")
         .await
@@ -352,13 +337,7 @@ async fn plain_words_to_an_encrypted_door_are_told_so() {
 
 #[tokio::test]
 async fn who_leaves_an_encrypted_connection_cancels_the_origins_work() {
-    let authority = Authority::new();
-    let files = authority.sign("site", &["shop.example"]);
-    let site = Plan::event("")
-        .top("http2 = true")
-        .tables(&section(&files))
-        .open()
-        .await;
+    let (authority, site) = shop("", "").await;
     let (_open, closed) = tokio::sync::watch::channel(false);
     site.origin.answers(move |_| Reply::page().behind(&closed));
     let client = Arc::new(authority.client(&[&TLS13], &["http/1.1"]));
