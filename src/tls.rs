@@ -14,10 +14,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls::{Error, ServerConfig, SupportedProtocolVersion};
 use serde::{Deserialize, Serialize};
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
+use x509_parser::x509::X509Version;
 
 /// The two files of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -122,11 +123,14 @@ impl Certificate {
         let key = aws_lc_rs::sign::any_supported_type(&key)
             .map_err(|fault| in_key(format!("the key cannot be used: {fault}")))?;
         let key = CertifiedKey::new(chain, key);
-        key.keys_match().map_err(|_| {
-            in_key(format!(
+        key.keys_match().map_err(|fault| match fault {
+            Error::InconsistentKeys(_) => in_key(format!(
                 "is not the key of the certificate in {}: name the key that it was made with",
                 cert_file.display()
-            ))
+            )),
+            // Before keys are compared the certificate is read, more strictly than above.
+            Error::InvalidCertificate(why) => in_certificate(unusable(&why)),
+            other => in_certificate(unusable(&other)),
         })?;
         Ok(Self {
             key: Arc::new(key),
@@ -150,10 +154,21 @@ fn unreadable(fault: &pem::Error, what: &str) -> String {
     }
 }
 
+fn unusable(why: &impl fmt::Display) -> String {
+    format!("the first certificate cannot be used ({why}): have it issued anew")
+}
+
 /// The names that a certificate is for, in lower case, and when it ends.
 fn names_and_end(certificate: &CertificateDer<'_>) -> Result<(Vec<String>, i64), String> {
     let (_, parsed) = parse_x509_certificate(certificate)
         .map_err(|fault| format!("the first certificate is malformed: {fault}"))?;
+    if parsed.version() != X509Version::V3 {
+        return Err(format!(
+            "the first certificate is of X.509 version {}, and TLS needs version 3: \
+             have it issued anew, with its names in it (subjectAltName)",
+            u64::from(parsed.version().0) + 1
+        ));
+    }
     let alternatives = parsed
         .subject_alternative_name()
         .map_err(|fault| format!("the first certificate's names are malformed: {fault}"))?;
@@ -298,7 +313,7 @@ fn read(files: &[Files]) -> Result<Vec<Certificate>, Fault> {
     files.iter().map(Certificate::read).collect()
 }
 
-fn server(oldest: Oldest, http2: bool, shown: Arc<Shown>) -> Result<ServerConfig, rustls::Error> {
+fn server(oldest: Oldest, http2: bool, shown: Arc<Shown>) -> Result<ServerConfig, Error> {
     let versions: &[&SupportedProtocolVersion] = match oldest {
         Oldest::Tls12 => &[&TLS13, &TLS12],
         Oldest::Tls13 => &[&TLS13],
@@ -315,4 +330,52 @@ fn server(oldest: Oldest, http2: bool, shown: Arc<Shown>) -> Result<ServerConfig
     }
     config.alpn_protocols.push(b"http/1.1".to_vec());
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rcgen::{CertificateParams, CustomExtension, KeyPair};
+
+    use super::*;
+
+    /// Writes a certificate for a name, and its key, over what stands there.
+    fn write(folder: &Path, name: &str, extensions: Vec<CustomExtension>) -> Files {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.custom_extensions = extensions;
+        let files = Files {
+            cert_file: folder.join(format!("{name}.crt")),
+            key_file: folder.join(format!("{name}.key")),
+        };
+        std::fs::write(&files.key_file, key.serialize_pem()).unwrap();
+        std::fs::write(&files.cert_file, params.self_signed(&key).unwrap().pem()).unwrap();
+        files
+    }
+
+    #[test]
+    fn a_certificate_that_tls_refuses_is_blamed_itself_and_not_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut unknown = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+        unknown.set_criticality(true);
+        let files = write(folder.path(), "a.example", vec![unknown]);
+        let fault = Certificate::read(&files).unwrap_err();
+        assert_eq!(
+            (fault.part, &fault.file),
+            (Part::Certificate, &files.cert_file)
+        );
+        assert!(
+            fault.remedy.contains("UnsupportedCriticalExtension"),
+            "{fault}"
+        );
+
+        let files = write(folder.path(), "a.example", Vec::new());
+        let other = write(folder.path(), "b.example", Vec::new());
+        let mixed = Files {
+            key_file: other.key_file,
+            ..files
+        };
+        assert_eq!(Certificate::read(&mixed).unwrap_err().part, Part::Key);
+    }
 }
