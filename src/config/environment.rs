@@ -39,6 +39,7 @@ pub(super) fn lay_over(
             continue;
         };
         if let Some(leaf) = leaves.iter().find(|leaf| leaf.variable() == rest) {
+            leaf.tell_of_halves(&text, faults);
             leaf.set(file, &text);
             sources.insert(leaf.path.join("."), name);
         } else if let Some(rest) = rest.strip_prefix("EVENT_") {
@@ -174,36 +175,75 @@ impl Leaf {
         table.insert((*last).to_owned(), self.value(text));
     }
 
+    /// A pair of which a half is missing is told of as it was written: the
+    /// fault of the half alone would not say what the variable wants. One with
+    /// a secret is not shown, and has its fault at the half.
+    fn tell_of_halves(&self, text: &str, faults: &mut Faults) {
+        let Kind::Tables([first, second, ..]) = self.kind else {
+            return;
+        };
+        if is_secret(second) {
+            return;
+        }
+        for (index, item) in items(text).enumerate() {
+            let (one, other) = halves(item, second);
+            if one.is_empty() || other.is_empty() {
+                let path = format!("{}[{index}]", self.path.join("."));
+                let remedy = format!(
+                    "write {}:{}, with a colon between; a comma parts one pair from the next",
+                    first.name, second.name
+                );
+                faults.text(&path, item, remedy);
+            }
+        }
+    }
+
     /// The text as the file would say it; what does not fit stays text, and
     /// is refused as such.
     fn value(&self, text: &str) -> Value {
-        let items = || {
-            text.split(',')
-                .map(str::trim)
-                .filter(|item| !item.is_empty())
-        };
         let verbatim = Value::String(text.to_owned());
         match self.kind {
             Kind::Count(..) | Kind::Status(_) => text.parse::<u64>().map_or(verbatim, Value::from),
             Kind::Number(..) => text.parse::<f64>().map_or(verbatim, Value::from),
             Kind::Flag => text.parse::<bool>().map_or(verbatim, Value::from),
-            Kind::Texts | Kind::Rules(_) => items().map(Value::from).collect(),
-            // Pairs, of the table's first two keys: `id:secret,id:secret`. What
-            // has no id is a secret all the same, and must not be shown as an id.
-            Kind::Tables(keys) => {
-                let name = |at: usize| keys.get(at).map_or("", |key| key.name);
+            Kind::Texts | Kind::Rules(_) => items(text).map(Value::from).collect(),
+            // Pairs, of the table's first two keys: `id:secret,id:secret`.
+            Kind::Tables([first, second, ..]) => {
                 let pair = |item: &str| {
-                    let (first, second) = item.split_once(':').unwrap_or(("", item));
-                    json!({ name(0): first, name(1): second })
+                    let (one, other) = halves(item, second);
+                    json!({ first.name: one, second.name: other })
                 };
-                items().map(pair).collect()
+                items(text).map(pair).collect()
             }
             Kind::Text(_)
             | Kind::Secret
             | Kind::Word(_)
             | Kind::Duration(..)
             | Kind::Size(..)
-            | Kind::Table(_) => verbatim,
+            | Kind::Table(_)
+            | Kind::Tables(_) => verbatim,
         }
     }
+}
+
+/// The entries of a list, as a variable has them.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+}
+
+/// The halves of a pair. What has no id is a secret all the same, and must not
+/// be shown as an id; spaces around it may be its own.
+fn halves<'a>(item: &'a str, second: &Key) -> (&'a str, &'a str) {
+    match item.split_once(':') {
+        Some(halves) if is_secret(second) => halves,
+        Some((one, other)) => (one.trim(), other.trim()),
+        None if is_secret(second) => ("", item),
+        None => (item, ""),
+    }
+}
+
+fn is_secret(key: &Key) -> bool {
+    matches!(key.kind, Kind::Secret)
 }

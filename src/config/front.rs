@@ -7,13 +7,22 @@ use super::raw::{RawCertificate, RawTls};
 use crate::room::faults::Faults;
 use crate::tls::{Certificate, Files};
 
-/// Certificates and keys are read and looked at, so that a bad one is told of
-/// before it is needed.
-pub(super) fn tls(raw: RawTls, faults: &mut Faults) -> Tls {
+/// What is asked of the files that hold certificates and keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Certificates {
+    /// They are read and have to be good: before a start, so that a bad one is
+    /// told of before it is needed.
+    Sound,
+    /// They have a name; what stands in them is not looked at.
+    Named,
+}
+
+/// `[tls]`, with the fault of each pair at the field that names the file.
+pub(super) fn tls(raw: RawTls, certificates: Certificates, faults: &mut Faults) -> Tls {
     let RawTls {
         cert_file,
         key_file,
-        certificates,
+        certificates: more,
         min_version,
     } = raw;
     let one = RawCertificate {
@@ -21,13 +30,13 @@ pub(super) fn tls(raw: RawTls, faults: &mut Faults) -> Tls {
         key_file,
     };
     let mut written = Vec::new();
-    if one.cert_file.is_some() || one.key_file.is_some() || certificates.is_empty() {
+    if one.cert_file.is_some() || one.key_file.is_some() || more.is_empty() {
         written.push(("tls".to_owned(), one));
     }
-    for (index, files) in certificates.into_iter().enumerate() {
+    for (index, files) in more.into_iter().enumerate() {
         written.push((format!("tls.certificates[{index}]"), files));
     }
-    let mut sound = Vec::new();
+    let mut named = Vec::new();
     for (path, files) in written {
         let missing = "name a file: cert_file and key_file belong together";
         let mut file = |written: Option<String>, key: &str| {
@@ -48,14 +57,16 @@ pub(super) fn tls(raw: RawTls, faults: &mut Faults) -> Tls {
             cert_file,
             key_file,
         };
-        if let Err(fault) = Certificate::read(&files) {
+        if certificates == Certificates::Sound
+            && let Err(fault) = Certificate::read(&files)
+        {
             let path = format!("{path}.{}", fault.part.key());
             faults.text(&path, &fault.file.display().to_string(), fault.remedy);
         }
-        sound.push(files);
+        named.push(files);
     }
     Tls {
-        certificates: sound,
+        certificates: named,
         min_version: min_version.unwrap_or_default(),
     }
 }

@@ -16,6 +16,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use front::Certificates;
+
 pub use crate::room::decision::OnFailure;
 pub use crate::room::faults::{Fault, Faults};
 use crate::room::{
@@ -281,14 +283,20 @@ impl Config {
         file: &Path,
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, Faults> {
-        let mut faults = Faults::default();
-        match secrets::read(file, FILE_MAX) {
-            Ok(text) => Self::parse(&text, variables),
-            Err(error) => {
-                faults.add(&file.display().to_string(), "", error);
-                Err(faults)
-            }
-        }
+        Self::parse(&read(file)?, variables)
+    }
+
+    /// The same while the gateway runs. The files of `[tls]` are not looked at:
+    /// one that is bad at the moment says nothing against the settings, and who
+    /// watches the certificates tells of it.
+    ///
+    /// # Errors
+    /// All faults, when there is any.
+    pub fn load_again(
+        file: &Path,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Faults> {
+        Self::resolve(&read(file)?, variables, Certificates::Named)
     }
 
     /// Reads the text of a file and lays the variables over it.
@@ -298,6 +306,14 @@ impl Config {
     pub fn parse(
         text: &str,
         variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Faults> {
+        Self::resolve(text, variables, Certificates::Sound)
+    }
+
+    fn resolve(
+        text: &str,
+        variables: impl Iterator<Item = (String, String)>,
+        certificates: Certificates,
     ) -> Result<Self, Faults> {
         let mut faults = Faults::default();
         let table = match text.parse::<toml::Table>() {
@@ -326,7 +342,7 @@ impl Config {
             faults.add("gateway.toml", "", error.to_string());
             raw::RawFile::default()
         });
-        let config = resolve::config(raw, &mut faults);
+        let config = resolve::config(raw, certificates, &mut faults);
         faults.name_sources(|path| {
             sources.iter().find_map(|(set, name)| {
                 let below = path.strip_prefix(set.as_str())?;
@@ -365,6 +381,14 @@ impl Config {
         file.insert("event".to_owned(), events);
         Self::parse(&file.to_string(), variables)
     }
+}
+
+fn read(file: &Path) -> Result<String, Faults> {
+    secrets::read(file, FILE_MAX).map_err(|error| {
+        let mut faults = Faults::default();
+        faults.add(&file.display().to_string(), "", error);
+        faults
+    })
 }
 
 /// The process's own `SUMUN_…` variables. What is not UTF-8 is replaced, and

@@ -10,7 +10,8 @@ use ipnet::IpNet;
 
 use super::{
     Admin, Api, ApiKey, Config, Limits, Log, Metrics, Origin, OriginHost, Signing, SigningKey,
-    Store, StoreUrl, Timeouts, front,
+    Store, StoreUrl, Timeouts,
+    front::{self, Certificates},
     raw::{
         RawAdmin, RawApi, RawFile, RawLimits, RawNamedSecret, RawSigning, RawStore, RawTimeouts,
     },
@@ -36,8 +37,12 @@ const SIGNING_MIN: usize = 32;
 
 /// Resolves a whole file; `None` when a value without which there is no
 /// configuration has a fault.
-pub(super) fn config(raw: RawFile, faults: &mut Faults) -> Option<Config> {
-    let tls = raw.tls.map(|raw| front::tls(raw, faults));
+pub(super) fn config(
+    raw: RawFile,
+    certificates: Certificates,
+    faults: &mut Faults,
+) -> Option<Config> {
+    let tls = raw.tls.map(|raw| front::tls(raw, certificates, faults));
     let listen = address("listen", raw.listen.as_deref(), "0.0.0.0:8080", faults);
     let origin = origin(raw.origin.as_deref(), faults);
     let admin = admin(raw.admin, faults);

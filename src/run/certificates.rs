@@ -1,5 +1,6 @@
 //! The certificates of the public door: read at the start, looked at again every
-//! few seconds and at SIGHUP. A bad one is reported and the old one is shown on.
+//! few seconds and at SIGHUP. A bad one is reported once, the old one is shown on,
+//! and the others are renewed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tracing::{error, info};
 
 use crate::config::Config;
 use crate::metrics::{self as names, Metrics};
-use crate::tls::{Fault, Front};
+use crate::tls::{Change, Fault, Front};
 
 /// How often the files are looked at: renewals replace them, in whatever way.
 const LOOK: Duration = Duration::from_secs(10);
@@ -26,27 +27,27 @@ pub(super) fn open(config: &Config) -> Result<Option<Arc<Front>>, Fault> {
 /// Keeps them fresh, until dropped.
 pub(super) async fn keep(front: Arc<Front>, metrics: Arc<Metrics>, asked: Arc<Notify>) {
     tell(&front, &metrics);
-    let mut last = None;
     loop {
         let _asked_or_time = tokio::time::timeout(LOOK, asked.notified()).await;
         let looking = Arc::clone(&front);
-        let Ok(looked) = tokio::task::spawn_blocking(move || looking.refresh()).await else {
+        let Ok(changes) = tokio::task::spawn_blocking(move || looking.refresh()).await else {
             continue;
         };
-        match looked {
-            Ok(true) => {
-                info!("other certificates are shown from now on");
-                tell(&front, &metrics);
-            }
-            Ok(false) => {}
-            Err(fault) if last.as_ref() == Some(&fault) => continue,
-            Err(fault) => {
-                error!(%fault, "the certificates cannot be read again; the old ones are shown on");
-                last = Some(fault);
-                continue;
+        for change in changes {
+            match change {
+                Change::Renewed(file) => {
+                    info!(file = %file.display(), "another certificate is shown from now on");
+                }
+                Change::Restored(file) => {
+                    info!(file = %file.display(), "a certificate's files are good again, and hold what is shown");
+                }
+                Change::Bad(fault) => error!(
+                    %fault,
+                    "a certificate cannot be used; the one before it is shown on until its files are mended"
+                ),
             }
         }
-        last = None;
+        tell(&front, &metrics);
     }
 }
 

@@ -452,6 +452,7 @@ async fn reloads(
             warn!(
                 "the file differs from the one at the start outside of [[event]] and pass_hosts: that part is in force after a restart"
             );
+            reload::tell_of_unwatched(&started, &fresh);
         }
         catalog.rebase(base(&in_force));
         let hash = Arc::new(in_force.hash());

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use crate::config::{self, Config};
+use crate::tls::Certificate;
 
 /// Editors write a file in several steps; it is read when they are through.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -52,7 +53,7 @@ pub async fn watch(path: PathBuf, to: mpsc::Sender<Reload>) {
             continue;
         }
         last = now;
-        let read = match Config::load(&path, config::variables()) {
+        let read = match Config::load_again(&path, config::variables()) {
             Ok(config) => Reload::Fresh(Box::new(config)),
             Err(faults) => {
                 for fault in &faults {
@@ -75,6 +76,23 @@ pub(super) fn in_force(started: &Config, fresh: &Config) -> Config {
         written_events: fresh.written_events.clone(),
         pass_hosts: fresh.pass_hosts.clone(),
         ..started.clone()
+    }
+}
+
+/// Tells of each pair that the fresh file names, that nobody watches because it
+/// was not there at the start, and that the next start would refuse.
+pub(super) fn tell_of_unwatched(started: &Config, fresh: &Config) {
+    let pairs = |config: &Config| {
+        let tls = config.tls.as_ref();
+        tls.map_or_else(Vec::new, |tls| tls.certificates.clone())
+    };
+    let watched = pairs(started);
+    for files in pairs(fresh) {
+        if !watched.contains(&files)
+            && let Err(fault) = Certificate::read(&files)
+        {
+            error!(%fault, "a certificate that the file names anew cannot be used: after a restart it would be a fault");
+        }
     }
 }
 

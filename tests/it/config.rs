@@ -296,6 +296,21 @@ fn a_fault_that_a_variable_brought_names_the_variable() {
             "hidden-secret-hidden-secret-hidden-secret",
             "signing.keys[0].id (SUMUN_SIGNING_KEYS) = \"\": write 1 to 32",
         ),
+        (
+            "SUMUN_TLS_CERTIFICATES",
+            "site.crt",
+            "tls.certificates[0] (SUMUN_TLS_CERTIFICATES) = \"site.crt\": write cert_file:key_file",
+        ),
+        (
+            "SUMUN_TLS_CERTIFICATES",
+            ":site.key",
+            "tls.certificates[0] (SUMUN_TLS_CERTIFICATES) = \":site.key\": write cert_file:key_file",
+        ),
+        (
+            "SUMUN_TLS_CERTIFICATES",
+            "tests/config/version_1.pem : tests/config/version_1.pem",
+            "tls.certificates[0].cert_file (SUMUN_TLS_CERTIFICATES) = \"tests/config/version_1.pem\": the first",
+        ),
     ] {
         let faults = with(&text, &[(name, value)]).expect_err(name).to_string();
         assert!(faults.starts_with(expect), "{faults}");

@@ -15,13 +15,13 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
-use sumun::run::Reload;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::support::process::{Doors, Process, run};
 use crate::support::{Plan, Reply, Site, until};
 
 /// Who signs the certificates of a test.
@@ -84,6 +84,26 @@ pub(crate) fn section((cert, key): &(PathBuf, PathBuf)) -> String {
     format!("[tls]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n")
 }
 
+fn sections(first: &(PathBuf, PathBuf), (cert, key): &(PathBuf, PathBuf)) -> String {
+    let (cert, key) = (cert.display(), key.display());
+    let more = format!("certificates = [{{ cert_file = \"{cert}\", key_file = \"{key}\" }}]\n");
+    section(first) + &more
+}
+
+/// A site that speaks HTTP/2 under this `[tls]`.
+fn plan(event: &str, tls: &str) -> Plan {
+    Plan::event(event).top("http2 = true").tables(tls)
+}
+
+/// An open one with a certificate for `shop.example`; `tls` are further lines.
+async fn shop(event: &str, tls: &str) -> (Authority, Site) {
+    let authority = Authority::new();
+    let files = authority.sign("site", &["shop.example"]);
+    let tls = format!("{}{tls}", section(&files));
+    let site = plan(event, &tls).open().await;
+    (authority, site)
+}
+
 async fn connect(
     to: SocketAddr,
     client: &Arc<ClientConfig>,
@@ -96,11 +116,9 @@ async fn connect(
         .await
 }
 
-/// The names of the certificate that is shown to who asks for `name`.
-async fn shown(site: &Site, authority: &Authority, name: &str) -> CertificateDer<'static> {
-    let stream = connect(site.door, &authority.browser(), name)
-        .await
-        .unwrap();
+/// The certificate that is shown to who asks for `name`.
+async fn shown(door: SocketAddr, authority: &Authority, name: &str) -> CertificateDer<'static> {
+    let stream = connect(door, &authority.browser(), name).await.unwrap();
     let chain = stream.get_ref().1.peer_certificates().unwrap();
     chain[0].clone().into_owned()
 }
@@ -108,6 +126,10 @@ async fn shown(site: &Site, authority: &Authority, name: &str) -> CertificateDer
 fn pem(file: &Path) -> CertificateDer<'static> {
     use rustls::pki_types::pem::PemObject;
     CertificateDer::from_pem_file(file).unwrap()
+}
+
+async fn until_so(what: &str, so: impl Fn() -> bool) {
+    until(what, async || so().then_some(())).await;
 }
 
 pub(crate) fn get(target: &str) -> http::request::Builder {
@@ -145,13 +167,7 @@ pub(crate) async fn text(answer: Response<Incoming>) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browser_speaks_http_2_and_its_pass_is_secure() {
-    let authority = Authority::new();
-    let files = authority.sign("site", &["shop.example"]);
-    let site = Plan::event("limit = 1")
-        .top("http2 = true")
-        .tables(&section(&files))
-        .open()
-        .await;
+    let (authority, site) = shop("limit = 1", "").await;
     let stream = connect(site.door, &authority.browser(), "shop.example")
         .await
         .unwrap();
@@ -196,13 +212,7 @@ async fn a_browser_speaks_http_2_and_its_pass_is_secure() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_requests_at_once_share_a_connection_and_bodies_come_whole() {
-    let authority = Authority::new();
-    let files = authority.sign("site", &["shop.example"]);
-    let site = Plan::event("")
-        .top("http2 = true")
-        .tables(&section(&files))
-        .open()
-        .await;
+    let (authority, site) = shop("", "").await;
     let body = "x".repeat(300_000);
     let page = body.clone();
     site.origin.answers(move |seen| match seen.body.len() {
@@ -238,18 +248,15 @@ async fn the_certificate_is_chosen_by_name_and_exchanged_while_running() {
     let authority = Authority::new();
     let first = authority.sign("first", &["a.example"]);
     let second = authority.sign("second", &["b.example", "*.b.example"]);
-    let more = format!(
-        "{}certificates = [{{ cert_file = {:?}, key_file = {:?} }}]\n",
-        section(&first),
-        second.0,
-        second.1
-    );
-    let plan = Plan::event("").top("http2 = true").tables(&more);
+    let plan = plan("", &sections(&first, &second));
     let mut site = plan.clone().open().await;
-    assert_eq!(shown(&site, &authority, "a.example").await, pem(&first.0));
+    assert_eq!(
+        shown(site.door, &authority, "a.example").await,
+        pem(&first.0)
+    );
     for name in ["b.example", "www.b.example"] {
         assert_eq!(
-            shown(&site, &authority, name).await,
+            shown(site.door, &authority, name).await,
             pem(&second.0),
             "{name}"
         );
@@ -267,7 +274,7 @@ async fn the_certificate_is_chosen_by_name_and_exchanged_while_running() {
     // As at SIGHUP.
     site.rewrite(plan.clone()).await;
     until("the new certificate", async || {
-        let now = shown(&site, &authority, "b.example").await;
+        let now = shown(site.door, &authority, "b.example").await;
         (now != old).then_some(())
     })
     .await;
@@ -278,29 +285,89 @@ async fn the_certificate_is_chosen_by_name_and_exchanged_while_running() {
             .status(),
         200
     );
-    // A bad file changes nothing.
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_certificate_stops_neither_the_others_nor_a_reload_and_is_told_of_once() {
+    let authority = Authority::new();
+    let first = authority.sign("first", &["a.example"]);
+    let second = authority.sign("second", &["b.example"]);
+    let folder = tempfile::tempdir().unwrap();
+    let (doors, file) = (Doors::free(), folder.path().join("gateway.toml"));
+    let write = |limit: u64, second: &(PathBuf, PathBuf)| {
+        let event = format!("limit = {limit}\n{}", sections(&first, second));
+        std::fs::write(&file, doors.file("127.0.0.1:9".parse().unwrap(), &event)).unwrap();
+    };
+    write(7, &second);
+    let gateway = Process::run(&file, doors);
+    let limit_is = |limit: u64| {
+        gateway.shows(&format!(
+            "sumun_event_sessions_limit{{event=\"main\"}} {limit}"
+        ))
+    };
+    let told = || {
+        let mut told = gateway.said("a certificate cannot be used");
+        told.retain(|line| line["fields"]["fault"].to_string().contains("second"));
+        told
+    };
+    until_so("the gateway", || gateway.is_ready()).await;
+    until_so("the first limit", || limit_is(7)).await;
+    let old = pem(&second.0);
+
+    // One is half renewed, the other whole, and the file has something new.
     std::fs::write(&second.1, "no key").unwrap();
-    site.server.reload.send(Reload::Faulty).await.unwrap();
-    assert_eq!(shown(&site, &authority, "a.example").await, pem(&first.0));
-    authority.sign("second", &["b.example"]);
-    site.rewrite(plan).await;
-    until("a good one again", async || {
-        let now = shown(&site, &authority, "b.example").await;
-        (now == pem(&second.0)).then_some(())
+    authority.sign("first", &["a.example"]);
+    write(8, &second);
+    until_so("the limit in spite of it", || limit_is(8)).await;
+    until_so("the word of the bad one", || !told().is_empty()).await;
+    assert_eq!(
+        shown(doors.public, &authority, "a.example").await,
+        pem(&first.0)
+    );
+    assert_eq!(shown(doors.public, &authority, "b.example").await, old);
+    let fault = told()[0]["fields"]["fault"].to_string();
+    for part in ["key_file", "second.key", "holds no PEM of a private key"] {
+        assert!(fault.contains(part), "{fault}");
+    }
+    assert!(gateway.shows("sumun_config_last_reload_successful 1"));
+
+    // It is not said again until something else is bad.
+    gateway.signal("HUP");
+    write(9, &second);
+    until_so("the third limit", || limit_is(9)).await;
+    std::fs::write(&second.1, "no key either").unwrap();
+    gateway.signal("HUP");
+    until_so("the word of the other bad one", || told().len() == 2).await;
+
+    // To a start it is a fault, at its field.
+    let (code, said) = run(folder.path(), &["check"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("tls.certificates[0].key_file = "), "{said}");
+
+    // One that only a restart would take is looked at as well.
+    write(10, &(second.0.clone(), folder.path().join("none.key")));
+    until_so("the word of the unwatched one", || {
+        !gateway
+            .said("after a restart it would be a fault")
+            .is_empty()
     })
     .await;
+    until_so("the fourth limit", || limit_is(10)).await;
+
+    let second = authority.sign("second", &["b.example"]);
+    gateway.signal("HUP");
+    let shows = async || shown(doors.public, &authority, "b.example").await;
+    until("a good one again", async || {
+        (shows().await == pem(&second.0)).then_some(())
+    })
+    .await;
+    assert_eq!(told().len(), 2);
 }
 
 #[tokio::test]
 async fn a_session_is_resumed_and_an_old_version_refused_where_it_is_unwanted() {
-    let authority = Authority::new();
-    let files = authority.sign("site", &["shop.example"]);
     for version in [&TLS12, &TLS13] {
-        let site = Plan::event("")
-            .top("http2 = true")
-            .tables(&section(&files))
-            .open()
-            .await;
+        let (authority, site) = shop("", "").await;
         let client = Arc::new(authority.client(&[version], &["http/1.1"]));
         for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
             let mut stream = connect(site.door, &client, "shop.example").await.unwrap();
@@ -316,25 +383,14 @@ async fn a_session_is_resumed_and_an_old_version_refused_where_it_is_unwanted() 
             );
         }
     }
-    let only = format!("{}min_version = \"1.3\"\n", section(&files));
-    let site = Plan::event("")
-        .top("http2 = true")
-        .tables(&only)
-        .open()
-        .await;
+    let (authority, site) = shop("", "min_version = \"1.3\"\n").await;
     let client = Arc::new(authority.client(&[&TLS12], &[]));
     assert!(connect(site.door, &client, "shop.example").await.is_err());
 }
 
 #[tokio::test]
 async fn plain_words_to_an_encrypted_door_are_told_so() {
-    let authority = Authority::new();
-    let files = authority.sign("site", &["shop.example"]);
-    let site = Plan::event("")
-        .top("http2 = true")
-        .tables(&section(&files))
-        .open()
-        .await;
+    let (_authority, site) = shop("", "").await;
     let mut tcp = TcpStream::connect(site.door).await.unwrap();
     tcp.write_all(b"GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n")
         .await
@@ -352,13 +408,7 @@ async fn plain_words_to_an_encrypted_door_are_told_so() {
 
 #[tokio::test]
 async fn who_leaves_an_encrypted_connection_cancels_the_origins_work() {
-    let authority = Authority::new();
-    let files = authority.sign("site", &["shop.example"]);
-    let site = Plan::event("")
-        .top("http2 = true")
-        .tables(&section(&files))
-        .open()
-        .await;
+    let (authority, site) = shop("", "").await;
     let (_open, closed) = tokio::sync::watch::channel(false);
     site.origin.answers(move |_| Reply::page().behind(&closed));
     let client = Arc::new(authority.client(&[&TLS13], &["http/1.1"]));

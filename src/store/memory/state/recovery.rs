@@ -164,6 +164,30 @@ impl EventState {
             .is_some_and(|born| !blind || born != self.meta.born)
     }
 
+    /// Takes in who is inside, and who was; says how many were not known.
+    fn take_back(&mut self, shadow: &Shadow) -> u64 {
+        for (session, at) in &shadow.ended {
+            self.remove(*session);
+            self.ended.entry(*session).or_insert(*at);
+        }
+        let mut restored = 0;
+        for (session, expires) in &shadow.sessions {
+            if self.ended.contains_key(session) {
+                continue;
+            }
+            match self.active.get(session) {
+                Some(known) if known >= expires => {}
+                Some(_) => self.insert(*session, *expires),
+                None => {
+                    self.insert(*session, *expires);
+                    restored += 1;
+                }
+            }
+        }
+        self.note_sessions();
+        restored
+    }
+
     /// The running time goes on from a later one that a gateway remembers; what
     /// has begun since the loss takes as long as it would have.
     fn go_on_from(&mut self, time: Timestamp) {
@@ -202,25 +226,7 @@ impl EventState {
                 recovery.unheard |= shadow.young;
             }
         }
-        for (session, at) in &shadow.ended {
-            self.remove(*session);
-            self.ended.entry(*session).or_insert(*at);
-        }
-        let mut restored = 0;
-        for (session, expires) in &shadow.sessions {
-            if self.ended.contains_key(session) {
-                continue;
-            }
-            match self.active.get(session) {
-                Some(known) if known >= expires => {}
-                Some(_) => self.insert(*session, *expires),
-                None => {
-                    self.insert(*session, *expires);
-                    restored += 1;
-                }
-            }
-        }
-        self.note_sessions();
+        let restored = self.take_back(shadow);
         for (page, bits) in &shadow.spent {
             self.spent.entry(*page).or_default().or(bits);
         }
