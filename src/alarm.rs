@@ -35,6 +35,7 @@ pub struct Alarm {
 
 impl Ticker {
     /// A ticker whose tick lasts `length`; somebody must call [`Ticker::advance`] that often.
+    #[must_use]
     pub fn new(length: Duration) -> Rc<Self> {
         Rc::new(Self {
             length,
@@ -44,12 +45,14 @@ impl Ticker {
     }
 
     /// The present tick.
+    #[must_use]
     pub fn now(&self) -> u32 {
         self.now.get()
     }
 
     /// `wait` in ticks, rounded up, and one more because the
     /// present tick has partly gone: late by up to one tick, never early.
+    #[must_use]
     pub fn ticks(&self, wait: Duration) -> u32 {
         let ticks = wait.as_nanos().div_ceil(self.length.as_nanos().max(1));
         u32::try_from(ticks).unwrap_or(u32::MAX).saturating_add(1)
@@ -74,11 +77,13 @@ impl Ticker {
 
 impl Alarm {
     /// An alarm that rings for nobody yet.
+    #[must_use]
     pub fn new(ticker: Rc<Ticker>) -> Self {
         Self { ticker, slot: None }
     }
 
     /// The ticker it listens to.
+    #[must_use]
     pub fn ticker(&self) -> &Ticker {
         &self.ticker
     }
