@@ -1,5 +1,7 @@
 //! Who was heard from: living tickets, living sessions, and sessions that end.
 
+use std::time::Duration;
+
 use super::EventState;
 use crate::room::pages::Bits;
 use crate::room::ticket::{Number, RESTART_AHEAD_SECONDS, SessionKey};
@@ -53,35 +55,29 @@ impl EventState {
 
     pub(super) fn touch_one(&mut self, touch: Touch) -> Option<Timestamp> {
         let meta = &self.meta;
-        let old = meta.time.since(touch.begun)
-            >= std::time::Duration::from_millis(meta.rules.session_max_ms);
-        let longest = Timestamp(meta.time.0 + meta.rules.session_idle_ms).max(touch.keep);
-        match self.active.get(&touch.session).copied() {
-            Some(expires) => {
-                let others_wait = meta.called < meta.issued;
-                let longest = if old && others_wait {
-                    Timestamp(0)
-                } else {
-                    longest
-                };
-                // What the pass says was acknowledged, if only by a store that
-                // has forgotten it.
-                let expires = expires.max(touch.until).max(longest);
-                self.unproven.remove(&touch.session);
-                self.insert(touch.session, expires);
-                Some(expires)
-            }
-            None if self.ended.contains_key(&touch.session) => None,
-            // An unexpired pass proves that the store once acknowledged it.
+        let longest = Duration::from_millis(meta.rules.session_max_ms);
+        let is_old = meta.time.since(touch.begun) >= longest;
+        let others_wait = meta.called < meta.issued;
+        let idle = Timestamp(meta.time.0 + meta.rules.session_idle_ms);
+        // What the pass says was acknowledged, if only by a store that has forgotten
+        // it; an old session gets no more where others wait.
+        let until = if is_old && others_wait {
+            touch.until
+        } else {
+            touch.until.max(touch.keep).max(idle)
+        };
+        let expires = match self.active.get(&touch.session) {
+            Some(known) => until.max(*known),
+            None if self.ended.contains_key(&touch.session) => return None,
             None if touch.until > meta.time && (meta.recovery.is_some() || meta.ghosts > 0) => {
                 self.meta.ghosts = self.meta.ghosts.saturating_sub(1);
-                self.unproven.remove(&touch.session);
-                let expires = longest.max(touch.until);
-                self.insert(touch.session, expires);
-                Some(expires)
+                until
             }
-            None => None,
-        }
+            None => return None,
+        };
+        self.unproven.remove(&touch.session);
+        self.insert(touch.session, expires);
+        Some(expires)
     }
 
     /// Until when sessions live; nothing expires during a recovery.

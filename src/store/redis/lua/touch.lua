@@ -10,27 +10,25 @@ if met then return met end
 
 local function touch(session, begun, till, keep)
   local old = math.max(m.time - begun, 0) >= m.session_max_ms
-  local longest = math.max(m.time + m.session_idle_ms, keep)
   local expires = expiry(session)
+  -- What the pass says was acknowledged, if only by a store that has forgotten it; an
+  -- old session gets no more where others wait.
+  local ends = till
+  if not old or m.called >= m.issued then
+    ends = math.max(till, keep, m.time + m.session_idle_ms)
+  end
   if expires then
-    -- What the pass says was acknowledged, if only by a store that has forgotten it.
-    expires = math.max(expires, till)
-    if not old or m.called >= m.issued then expires = math.max(longest, expires) end
-    call('ZREM', K.unproven, session)
-    insert(session, expires)
-    return int(expires)
-  end
-  if has_ended(session) then return '' end
-  -- An unexpired pass proves that the store once acknowledged it.
-  if till > m.time and (m.recovery or m.ghosts > 0) then
+    ends = math.max(ends, expires)
+  elseif has_ended(session) or till <= m.time or not (m.recovery or m.ghosts > 0) then
+    return ''
+  else
+    -- An unexpired pass proves that the store once acknowledged it.
     m.ghosts = math.max(m.ghosts - 1, 0)
-    call('ZREM', K.unproven, session)
-    expires = math.max(longest, till)
-    insert(session, expires)
-    note_sessions()
-    return int(expires)
   end
-  return ''
+  call('ZREM', K.unproven, session)
+  insert(session, ends)
+  if not expires then note_sessions() end
+  return int(ends)
 end
 
 purge()
