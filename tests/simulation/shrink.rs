@@ -101,8 +101,8 @@ pub(crate) fn shrink(case: Case, failure: Box<Failure>) -> (Case, Box<Failure>) 
     };
     loop {
         let before = shrinking.best.0.clone();
-        shrinking.fewer_visitors();
         shrinking.fewer_faults();
+        shrinking.fewer_visitors();
         if shrinking.best.0 == before {
             return shrinking.best;
         }

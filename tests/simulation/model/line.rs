@@ -39,7 +39,7 @@ impl Model {
         let void = by.is_some() && self.is_void(number);
         // One whose disk is older than a step of the store's clock may number below
         // the watermark: its visitor is called already, before his turn.
-        let sure = sure && number >= self.called;
+        let is_called = number < self.called;
         let place = Place {
             generation: if void { Generation(0) } else { self.generation },
             polled: (self.time, by),
@@ -48,10 +48,12 @@ impl Model {
             by,
             sure,
             sure_since: Timestamp(0),
-            called: None,
+            called: is_called.then_some(self.time),
         };
         self.line.insert(number, place);
-        self.uncalled.insert(number);
+        if !is_called {
+            self.uncalled.insert(number);
+        }
         self.counts.issued += 1;
     }
 

@@ -7,7 +7,7 @@ use sumun::room::ticket::{Generation, Number, SessionKey};
 use sumun::room::time::Timestamp;
 
 use super::line::UNDER_WAY_MS;
-use super::{Memory, Model, Session};
+use super::{Memory, Model, Place, Session};
 
 /// What a gateway heard so lately may not be on its disk yet.
 const UNSAVED_MS: u64 = 2_000;
@@ -55,6 +55,7 @@ impl Model {
         self.lost = true;
         self.pushed.clear();
         self.offers.clear();
+        self.undo_resets(Generation(0));
         self.called = Number(0);
         self.recovering = None;
         self.highest = Number(0);
@@ -63,9 +64,41 @@ impl Model {
         self.store_knows(&HashMap::new());
     }
 
+    /// Resets after `generation` are undone, until a gateway tells of them: the
+    /// places are there again, once they are heard from.
+    fn undo_resets(&mut self, generation: Generation) {
+        self.generation = self.generation.min(generation);
+        for (number, (by, mut place)) in std::mem::take(&mut self.voided) {
+            if by <= generation {
+                self.voided.insert(number, (by, place));
+                continue;
+            }
+            // Gateways that knew of the reset have forgotten it.
+            place.sure = false;
+            // Void, it may have been called over.
+            if number < self.called {
+                place.called.get_or_insert(self.time);
+            }
+            if place.called.is_none() {
+                self.uncalled.insert(number);
+            }
+            self.line.entry(number).or_insert(place);
+        }
+    }
+
+    /// The line as a reset leaves it.
+    fn make_void(&mut self, generation: Generation, is_void: impl Fn(&Place) -> bool) {
+        for (number, place) in std::mem::take(&mut self.line) {
+            if is_void(&place) {
+                self.voided.insert(number, (generation, place));
+            } else {
+                self.line.insert(number, place);
+            }
+        }
+    }
+
     /// The store as it is now, to be fallen back to.
-    pub(crate) fn keep(&mut self) -> Kept {
-        self.voided.clear();
+    pub(crate) fn keep(&self) -> Kept {
         let stored = self.sessions.iter();
         let living = stored.filter(|(_, s)| !s.ended && s.stored > self.time);
         Kept {
@@ -84,20 +117,11 @@ impl Model {
         self.pushed.clear();
         self.time = kept.time;
         self.rules = kept.rules;
+        self.undo_resets(kept.generation);
         self.called = kept.called;
         self.offers.clear();
         self.recovering = Some(kept.time);
         self.highest = Number(0);
-        if self.generation != kept.generation {
-            // A reset is undone: the places are there again.
-            self.generation = kept.generation;
-            for (number, place) in std::mem::take(&mut self.voided) {
-                if place.called.is_none() {
-                    self.uncalled.insert(number);
-                }
-                self.line.entry(number).or_insert(place);
-            }
-        }
         self.only_delivered();
         let ended = kept
             .stored
@@ -222,7 +246,7 @@ impl Model {
                     place.generation = generation;
                 }
             }
-            self.line.retain(|_, place| place.generation >= generation);
+            self.make_void(generation, |place| place.generation < generation);
             self.only_delivered();
         }
     }
@@ -231,7 +255,7 @@ impl Model {
     pub(crate) fn reset(&mut self, generation: Generation, floor: Number) {
         self.generation = generation;
         self.floors.insert(generation, floor);
-        self.voided.append(&mut self.line);
+        self.make_void(generation, |_| true);
         self.uncalled.clear();
         self.offers.clear();
     }

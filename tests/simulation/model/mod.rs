@@ -76,8 +76,8 @@ pub(crate) struct Model {
     pub sessions: HashMap<SessionKey, Session>,
     alive: BTreeSet<(Timestamp, SessionKey)>,
     pub line: BTreeMap<Number, Place>,
-    /// What resets have made void that the store may yet forget.
-    voided: BTreeMap<Number, Place>,
+    /// What a reset has made void, and which: the store may yet forget it.
+    voided: BTreeMap<Number, (Generation, Place)>,
     pub uncalled: BTreeSet<Number>,
     offers: BTreeMap<Number, Timestamp>,
     called: Number,
