@@ -300,6 +300,10 @@ impl Scenario {
                     *step_ms = (*step_ms).max(-FAST_MS - store);
                     store += *step_ms;
                 }
+                // Behind the running time a clock tells two lives of the same moments
+                // apart no more: what is numbered at the end of a silence is numbered
+                // again by a store that falls back to before it (docs/operations.md).
+                Fault::FallBack { tail_ms, .. } if store < 0 => *tail_ms = (*tail_ms).min(100),
                 _ => {}
             }
         }
