@@ -25,6 +25,7 @@ mod moving;
 mod no_memory;
 mod old_memory;
 mod open;
+mod origin;
 mod partition;
 mod rotation;
 mod support;

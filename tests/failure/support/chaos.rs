@@ -1,5 +1,5 @@
-//! A network that can break: a TCP proxy in front of Redis that passes bytes
-//! on, late or at once, swallows them, or cuts every connection and refuses new
+//! A network that can break: a TCP proxy in front of Redis or of the origin that
+//! passes bytes on, late or at once, holds them back, or cuts every connection and refuses new
 //! ones.
 
 use std::net::SocketAddr;
