@@ -44,6 +44,7 @@ async fn without_the_store_everybody_walks_in_and_counts_when_it_is_back() {
     // One late answer is no outage; after two seconds who stands in line goes
     // in at the next poll, and newcomers at once.
     in_line.wait(&site, SOON).await.unwrap();
+    assert!(in_line.degraded > 0, "nothing said that the store is away");
     let mut newcomers: Vec<Visitor> = (0..3)
         .map(|name| Visitor::new(format!("newcomer {name}")))
         .collect();

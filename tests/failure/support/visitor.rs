@@ -97,7 +97,10 @@ impl Visitor {
         };
         let said = answer.json();
         let seen = match (answer.status.as_u16(), said["status"].as_str()) {
-            (200, Some("ENTER")) => Seen::Inside,
+            (200, Some("ENTER")) => {
+                self.degraded += usize::from(answer.header("sumun-degraded") == "store");
+                Seen::Inside
+            }
             (200, Some("WAIT")) => Seen::Waits {
                 after: Duration::from_millis(said["pollAfterMs"].as_u64().unwrap()),
                 rank: said["expectedInfo"]["rank"].as_u64(),
