@@ -10,10 +10,11 @@ mod own;
 mod through;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ahash::AHashMap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use metrics::{Counter, Gauge, Histogram};
@@ -92,7 +93,7 @@ struct Counts {
     duration: Histogram,
     first_byte: Histogram,
     /// The counters of the present site's events, by their place in its order.
-    requests: RefCell<HashMap<RequestLabels, Counter>>,
+    requests: RefCell<AHashMap<RequestLabels, Counter>>,
 }
 
 /// What was done, for the metric and the log.
@@ -191,13 +192,14 @@ impl Gateway {
     /// Answers one request that is not for `/__sumun/`.
     ///
     /// A request with a valid pass takes the short way: nothing is awaited but
-    /// the origin. What has to ask the store is kept out of this future, which
-    /// is moved with every request, by a box of its own.
-    pub async fn answer(
+    /// the origin. The future is moved with every request and held while the
+    /// origin is at work: what has to ask the store is kept out of it by a box of
+    /// its own, and what needs no waiting is done before it begins.
+    pub fn answer(
         self: &Rc<Self>,
         request: Request<ClientBody>,
         info: ConnectionInfo,
-    ) -> Answer {
+    ) -> impl Future<Output = Answer> {
         let began = self.reception.clock.monotonic_ms();
         self.counts.in_flight.increment(1.0);
         let counted = Counted(self.counts.in_flight.clone());
@@ -213,31 +215,33 @@ impl Gateway {
         });
         let asker = Asker::new(&request, visitor, &self.last);
         let mut way = self.way(&site, &request, &asker);
-        if let Way::Doubt(doubt) = way {
-            way = Box::pin(self.settle(doubt, &request, &asker)).await;
-        }
-        if let Way::Seek(seeker) = way {
-            way = Box::pin(self.seek(seeker, &asker)).await;
-        }
-        let (answer, done) = match way {
-            Way::Own(answer, done) => (answer, done),
-            Way::Through(passage, done) => {
-                let answer = self.through(request, &asker, passage, counted).await;
-                (answer, done)
+        async move {
+            if let Way::Doubt(doubt) = way {
+                way = Box::pin(self.settle(doubt, &request, &asker)).await;
             }
-            // Each was settled above.
-            Way::Doubt(Doubt { event, .. }) | Way::Seek(Seeker { event, .. }) => (
-                own::notice(&asker, NoticeKind::UnknownKey, Some(3)),
-                done(Some(event), "unsettled"),
-            ),
-        };
-        let took = self.reception.clock.monotonic_ms().saturating_sub(began);
-        self.count(&site, done, answer.status(), took);
-        if let Some(line) = line {
-            let event = event_name(&site, done);
-            line.write(&event, done.decision, answer.status(), took);
+            if let Way::Seek(seeker) = way {
+                way = Box::pin(self.seek(seeker, &asker)).await;
+            }
+            let (answer, done) = match way {
+                Way::Own(answer, done) => (answer, done),
+                Way::Through(passage, done) => {
+                    let answer = self.through(request, &asker, passage, counted).await;
+                    (answer, done)
+                }
+                // Each was settled above.
+                Way::Doubt(Doubt { event, .. }) | Way::Seek(Seeker { event, .. }) => (
+                    own::notice(&asker, NoticeKind::UnknownKey, Some(3)),
+                    done(Some(event), "unsettled"),
+                ),
+            };
+            let took = self.reception.clock.monotonic_ms().saturating_sub(began);
+            self.count(&site, done, answer.status(), took);
+            if let Some(line) = line {
+                let event = event_name(&site, done);
+                line.write(&event, done.decision, answer.status(), took);
+            }
+            answer
         }
-        answer
     }
 
     /// All events as they are now.

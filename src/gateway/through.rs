@@ -1,6 +1,7 @@
 //! To the origin and back: what is taken off and put on, inside a session or
 //! outside, and what the origin has to say about the session.
 
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,40 +32,42 @@ const TUNNEL_LOOK: Duration = Duration::from_secs(1);
 impl Gateway {
     /// To the origin and back: the session is kept alive, what the origin says
     /// of it is done, and the pass is renewed where that is due.
-    pub(super) async fn through(
+    pub(super) fn through(
         self: &Rc<Self>,
         mut request: Request<ClientBody>,
         asker: &Asker,
         passage: Passage,
         counted: Counted,
-    ) -> Answer {
+    ) -> impl Future<Output = Answer> {
         let ledger = passage.ledger.as_ref();
         let in_flight = ledger.and_then(|ledger| in_flight(ledger, asker));
         let visit = visit(in_flight, passage.stay.as_ref().map(Stay::hold), counted);
         let forward = self.forward(&mut request, asker, &passage);
-        let mut answer = match self.origin.forward(request, forward, visit).await {
-            Ok(Forwarded::Response(answer, timing)) => {
-                let failed = answer.status().is_server_error();
-                self.measured(&passage, Some(timing.first_byte), failed);
-                answer
+        async move {
+            let mut answer = match self.origin.forward(request, forward, visit).await {
+                Ok(Forwarded::Response(answer, timing)) => {
+                    let failed = answer.status().is_server_error();
+                    self.measured(&passage, Some(timing.first_byte), failed);
+                    answer
+                }
+                Ok(Forwarded::Tunnel(answer, tunnel)) => {
+                    let gone = gone(passage.stay.clone(), self.reception.clone());
+                    tokio::task::spawn_local(tunnel.run(gone));
+                    answer
+                }
+                Err(fault) => self.failed(asker, &passage, &fault),
+            };
+            let order = answer.headers_mut().remove(&SUMUN_SESSION);
+            if let (Some(ledger), Some(stay)) = (&passage.ledger, &passage.stay) {
+                if let Some(order) = order.filter(|_| is_own(answer.headers())) {
+                    Box::pin(self.obey(ledger, stay, &order)).await;
+                }
+                if let Some((pass, carry)) = &passage.renewal {
+                    self.renew((ledger, stay), asker, (pass, *carry), &mut answer);
+                }
             }
-            Ok(Forwarded::Tunnel(answer, tunnel)) => {
-                let gone = gone(passage.stay.clone(), self.reception.clone());
-                tokio::task::spawn_local(tunnel.run(gone));
-                answer
-            }
-            Err(fault) => self.failed(asker, &passage, &fault),
-        };
-        let order = answer.headers_mut().remove(&SUMUN_SESSION);
-        if let (Some(ledger), Some(stay)) = (&passage.ledger, &passage.stay) {
-            if let Some(order) = order.filter(|_| is_own(answer.headers())) {
-                Box::pin(self.obey(ledger, stay, &order)).await;
-            }
-            if let Some((pass, carry)) = &passage.renewal {
-                self.renew((ledger, stay), asker, (pass, *carry), &mut answer);
-            }
+            answer
         }
-        answer
     }
 
     /// The answer for what the origin did not answer.

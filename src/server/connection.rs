@@ -127,10 +127,7 @@ where
         .max_header_size(settings.header_bytes)
         .max_buf_size(settings.header_bytes.max(settings.buffer_bytes));
     let desk = terms.desk();
-    let respond = service_fn(move |request: Request<Incoming>| {
-        let desk = Rc::clone(&desk);
-        async move { Ok::<_, Infallible>(desk.answer(request).await) }
-    });
+    let respond = service_fn(move |request| Rc::clone(&desk).answer(request));
     let mut connection = http
         .serve_connection(TokioIo::new(socket), respond)
         .with_upgrades();
@@ -166,7 +163,12 @@ where
 }
 
 impl<S> Desk<S> {
-    pub(super) async fn answer<F, B>(&self, mut request: Request<Incoming>) -> Response<Answer<B>>
+    /// Answers one request. (A plain function: an `async fn` holds its request twice,
+    /// and this future is moved with every one.)
+    pub(super) fn answer<F, B>(
+        self: Rc<Self>,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Answer<B>>, Infallible>>
     where
         S: Fn(Request<ClientBody>, ConnectionInfo) -> F,
         F: Future<Output = Response<B>>,
@@ -174,50 +176,58 @@ impl<S> Desk<S> {
     {
         let served = Served::begin(&self.watch, &request);
         let is_head = request.method() == Method::HEAD;
-        let two = self.watch.phase() == Phase::Streams;
-        let exchange = two.then(streams::exchange).flatten();
-        let checked = if self.watch.take_fragment() {
-            Err(Refusal {
-                status: StatusCode::BAD_REQUEST,
-                reason: "target",
-            })
-        } else {
-            guard::check(&mut request, self.settings.target_bytes)
-        };
-        let response = match checked {
-            Ok(()) => {
-                let request = request.map(|body| ClientBody::new(body, exchange.clone()));
-                let served = (self.service)(request, self.info);
-                served.await.map(Content::Served)
-            }
-            Err(refusal) => {
-                self.settings.refused(refusal.reason);
-                drop(request);
-                refused(refusal)
-            }
-        };
-        if two {
-            if let Some(exchange) = &exchange {
-                exchange.answered(true);
-            }
-            return without_body(response, is_head).map(|content| Answer {
-                content,
-                exchange,
-                _served: served,
-            });
-        }
-        self.watch
-            .enter(if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                Phase::Tunnel
+        async move {
+            let two = self.watch.phase() == Phase::Streams;
+            let exchange = two.then(streams::exchange).flatten();
+            let checked = if self.watch.take_fragment() {
+                Err(Refusal {
+                    status: StatusCode::BAD_REQUEST,
+                    reason: "target",
+                })
             } else {
-                Phase::Answering
-            });
-        response.map(|content| Answer {
-            content,
-            exchange,
-            _served: served,
-        })
+                guard::check(&mut request, self.settings.target_bytes)
+            };
+            let response = match checked {
+                Ok(()) => {
+                    let request = request.map(|body| ClientBody::new(body, exchange.clone()));
+                    let served = (self.service)(request, self.info);
+                    served.await.map(Content::Served)
+                }
+                Err(refusal) => {
+                    self.settings.refused(refusal.reason);
+                    drop(request);
+                    refused(refusal)
+                }
+            };
+            if two {
+                if let Some(exchange) = &exchange {
+                    exchange.answered(true);
+                }
+                let response = without_body(response, is_head);
+                return Ok(leaving(response, exchange, served));
+            }
+            self.watch
+                .enter(if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    Phase::Tunnel
+                } else {
+                    Phase::Answering
+                });
+            Ok(leaving(response, exchange, served))
+        }
     }
+}
+
+/// An answer on its way out.
+fn leaving<B>(
+    response: Response<Content<B>>,
+    exchange: Option<Arc<Exchange>>,
+    served: Served,
+) -> Response<Answer<B>> {
+    response.map(|content| Answer {
+        content,
+        exchange,
+        _served: served,
+    })
 }
 
 /// In HTTP/1.1 hyper leaves out the body that an answer must not have (RFC 9110

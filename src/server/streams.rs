@@ -1,7 +1,6 @@
 //! One client's connection of HTTP/2 (RFC 9113): many exchanges at once, each with
 //! its own patience.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -12,7 +11,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -79,10 +77,7 @@ where
         on_timeout: Rc::new(move || told.refused("timeout")),
     };
     let desk = terms.desk();
-    let respond = service_fn(move |request: Request<Incoming>| {
-        let desk = Rc::clone(&desk);
-        async move { Ok::<_, Infallible>(desk.answer(request).await) }
-    });
+    let respond = service_fn(move |request| Rc::clone(&desk).answer(request));
     let mut http = http2::Builder::new(exchanges);
     http.timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)

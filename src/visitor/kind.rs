@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
-use http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::room::decision::Kind;
 
@@ -30,86 +30,117 @@ const CRAWLERS: &[&str] = &[
 /// Longer User-Agents are not read to their end, in bytes.
 const USER_AGENT_MAX: usize = 512;
 
-static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
-static SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-static SEC_PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
-static PURPOSE: HeaderName = HeaderName::from_static("purpose");
-static X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
+/// What a request says of itself, as far as its kind goes by it: the first line of
+/// each header, found in one walk.
+#[derive(Default)]
+struct Said<'a> {
+    accept: Option<&'a HeaderValue>,
+    content_type: Option<&'a HeaderValue>,
+    fetch_dest: Option<&'a HeaderValue>,
+    fetch_mode: Option<&'a HeaderValue>,
+    preflight: Option<&'a HeaderValue>,
+    purpose: Option<&'a HeaderValue>,
+    requested_with: Option<&'a HeaderValue>,
+    sec_purpose: Option<&'a HeaderValue>,
+    upgrade: Option<&'a HeaderValue>,
+    user_agent: Option<&'a HeaderValue>,
+}
 
 /// The kind of a request; first match in the order of [`Kind`].
 #[must_use]
 pub fn kind(method: &Method, headers: &HeaderMap) -> Kind {
-    if *method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
+    let said = Said::by(headers);
+    if *method == Method::OPTIONS && said.preflight.is_some() {
         return Kind::Preflight;
     }
-    if says(headers, &SEC_PURPOSE, "prefetch") || says(headers, &PURPOSE, "prefetch") {
+    if says(said.sec_purpose, "prefetch") || says(said.purpose, "prefetch") {
         return Kind::Prefetch;
     }
-    if headers.contains_key(header::UPGRADE) {
+    if said.upgrade.is_some() {
         return Kind::Upgrade;
     }
-    if is_crawler(headers) {
+    if said.user_agent.is_some_and(is_crawler) {
         return Kind::Crawler;
     }
     let safe = matches!(*method, Method::GET | Method::HEAD);
-    if is_navigation(headers) {
+    if said.is_navigation() {
         return if safe {
             Kind::Navigation
         } else {
             Kind::FormPost
         };
     }
-    if !safe || is_script(headers) {
+    if !safe || said.is_script() {
         return Kind::Api;
     }
     Kind::Subresource
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
+impl<'a> Said<'a> {
+    fn by(headers: &'a HeaderMap) -> Self {
+        let mut said = Self::default();
+        for (name, value) in headers {
+            let line = match name.as_str() {
+                "accept" => &mut said.accept,
+                "access-control-request-method" => &mut said.preflight,
+                "content-type" => &mut said.content_type,
+                "purpose" => &mut said.purpose,
+                "sec-fetch-dest" => &mut said.fetch_dest,
+                "sec-fetch-mode" => &mut said.fetch_mode,
+                "sec-purpose" => &mut said.sec_purpose,
+                "upgrade" => &mut said.upgrade,
+                "user-agent" => &mut said.user_agent,
+                "x-requested-with" => &mut said.requested_with,
+                _ => continue,
+            };
+            line.get_or_insert(value);
+        }
+        said
+    }
+
+    /// `Sec-Fetch-Dest` says it (Fetch Metadata); without it, who accepts HTML and
+    /// is no script.
+    fn is_navigation(&self) -> bool {
+        match self.fetch_dest {
+            Some(dest) => matches!(dest.as_bytes(), b"document" | b"iframe"),
+            None => says(self.accept, "text/html") && self.requested_with.is_none(),
+        }
+    }
+
+    fn is_script(&self) -> bool {
+        let is = |value: Option<&HeaderValue>, words: &[&str]| {
+            value.is_some_and(|value| words.iter().any(|word| value.as_bytes() == word.as_bytes()))
+        };
+        self.requested_with.is_some()
+            || says(self.accept, "json")
+            || says(self.content_type, "json")
+            || (is(self.fetch_dest, &["empty"]) && is(self.fetch_mode, &["cors", "same-origin"]))
+    }
 }
 
-fn says(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
-    let text = text(headers, name).as_bytes();
-    text.windows(word.len())
+/// Whether a line of text has the word, in whatever case; one that is no text has none.
+fn says(line: Option<&HeaderValue>, word: &str) -> bool {
+    let text = line.and_then(|value| value.to_str().ok());
+    text.unwrap_or_default()
+        .as_bytes()
+        .windows(word.len())
         .any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
 }
 
-fn is_crawler(headers: &HeaderMap) -> bool {
+fn is_crawler(agent: &HeaderValue) -> bool {
     static WORDS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
         let mut builder = AhoCorasick::builder();
         builder.ascii_case_insensitive(true).build(CRAWLERS).ok()
     });
-    let Some(agent) = headers.get(header::USER_AGENT) else {
-        return false;
-    };
     let agent = agent.as_bytes();
     let agent = agent.get(..USER_AGENT_MAX).unwrap_or(agent);
     WORDS.as_ref().is_some_and(|words| words.is_match(agent))
 }
 
-/// `Sec-Fetch-Dest` says it (Fetch Metadata); without it, who accepts HTML and
-/// is no script.
-fn is_navigation(headers: &HeaderMap) -> bool {
-    if headers.contains_key(&SEC_FETCH_DEST) {
-        return matches!(text(headers, &SEC_FETCH_DEST), "document" | "iframe");
-    }
-    says(headers, &header::ACCEPT, "text/html") && !headers.contains_key(&X_REQUESTED_WITH)
-}
-
-fn is_script(headers: &HeaderMap) -> bool {
-    headers.contains_key(&X_REQUESTED_WITH)
-        || says(headers, &header::ACCEPT, "json")
-        || says(headers, &header::CONTENT_TYPE, "json")
-        || (text(headers, &SEC_FETCH_DEST) == "empty"
-            && matches!(text(headers, &SEC_FETCH_MODE), "cors" | "same-origin"))
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     fn of(method: &str, pairs: &[(&str, &str)]) -> Kind {
