@@ -99,8 +99,8 @@ fn measure(gateway: &Running, peer: &Running, store: &Running, what: &str, lua: 
     for round in 0..=ROUNDS {
         let url = |port: u16| format!("http://127.0.0.1:{port}/");
         let before = (cpu_seconds(peer), cpu_seconds(gateway), calls(store));
-        let theirs = wrk("1", SECONDS, &["-s", &file], &url(peer.port));
-        let ours = wrk("1", SECONDS, &["-s", &file], &url(gateway.port));
+        let theirs = wrk("1", SECONDS, &["-c64", "-s", &file], &url(peer.port));
+        let ours = wrk("1", SECONDS, &["-c64", "-s", &file], &url(gateway.port));
         let after = (cpu_seconds(peer), cpu_seconds(gateway), calls(store));
         say(&format!(
             "{what} round {round}: nginx {:.0}/s, sumun {:.0}/s, answers not 2xx {}",

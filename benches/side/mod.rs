@@ -55,7 +55,8 @@ pub fn folder(name: &str) -> PathBuf {
     folder
 }
 
-fn start(core: &str, program: &str, arguments: &[&str], port: u16) -> Running {
+/// Starts a program on a core and waits until it listens.
+pub fn start(core: &str, program: &str, arguments: &[&str], port: u16) -> Running {
     let child = Command::new("taskset")
         .args(["-c", core, program])
         .args(arguments)
@@ -83,7 +84,7 @@ pub fn nginx(core: &str, name: &str, http: impl Fn(u16) -> String) -> Running {
         &conf,
         format!(
             "worker_processes 1;\npid {0}/pid;\nerror_log {0}/error.log;\ndaemon off;\n\
-             events {{ worker_connections 4096; }}\nhttp {{ access_log off; keepalive_requests 100000000; \
+             worker_rlimit_nofile 16000;\nevents {{ worker_connections 16000; }}\nhttp {{ access_log off; keepalive_requests 100000000; \
              client_body_temp_path {0}/b; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f; \
              uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;\n{inside}\n}}\n",
             folder.display()
@@ -168,10 +169,10 @@ pub struct Load {
     pub bad: f64,
 }
 
-/// wrk with 64 connections from a core; more arguments before the URL.
+/// wrk from a core; more arguments before the URL.
 pub fn wrk(core: &str, seconds: u64, arguments: &[&str], url: &str) -> Load {
     let out = Command::new("taskset")
-        .args(["-c", core, "wrk", "-t1", "-c64"])
+        .args(["-c", core, "wrk", "-t1"])
         .arg(format!("-d{seconds}s"))
         .args(arguments)
         .arg(url)
@@ -212,6 +213,17 @@ pub fn ask(port: u16, request: &str) -> String {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// One GET by curl, with TLS or without and a header more; the whole answer as text.
+pub fn ask_by(tls: bool, port: u16, header: &str) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    let url = format!("{scheme}://127.0.0.1:{port}/");
+    let out = Command::new("curl")
+        .args(["-sik", "--http1.1", "-H", header, &url])
+        .output()
+        .expect("curl must be installed");
+    String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
 /// The middle one.
