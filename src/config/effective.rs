@@ -58,9 +58,8 @@ impl Config {
         let Ok(Value::Object(mut shape)) = serde_json::to_value(self) else {
             return Map::new();
         };
-        let texts = |origins: &[Origin]| -> Value {
-            origins.iter().map(ToString::to_string).collect()
-        };
+        let texts =
+            |origins: &[Origin]| -> Value { origins.iter().map(ToString::to_string).collect() };
         match self.origins.as_slice() {
             [one] => shape.insert("origin".to_owned(), one.to_string().into()),
             several => shape.insert("origins".to_owned(), texts(several)),

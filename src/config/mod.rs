@@ -302,6 +302,16 @@ impl Config {
         Self::resolve(text, variables, Certificates::Sound)
     }
 
+    /// What is no fault and yet dangerous: to be said wherever the file is read.
+    pub fn warnings(&self) -> impl Iterator<Item = &'static str> {
+        let mut all = self
+            .origins
+            .iter()
+            .chain(self.event_origins.iter().flatten());
+        let warning = self.origin_tls.warning();
+        warning.filter(|_| all.any(|origin| origin.tls)).into_iter()
+    }
+
     fn resolve(
         text: &str,
         variables: impl Iterator<Item = (String, String)>,

@@ -11,13 +11,13 @@ use http::uri::PathAndQuery;
 use serde::{Serialize, Serializer};
 
 use super::front::Certificates;
-use super::raw::{RawOriginCheck, RawOriginHealth, RawOriginPool, RawOriginTls};
+use super::raw::{RawFile, RawOriginCheck, RawOriginHealth, RawOriginPool, RawOriginTls};
 use crate::origin::Trust;
 use crate::room::faults::Faults;
 use crate::room::{host, units};
 
 /// Most origins of one list.
-pub(super) const LIST_MAX: usize = 64;
+const LIST_MAX: usize = 64;
 
 /// A customer's server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -139,18 +139,62 @@ fn as_path<S: Serializer>(path: &Option<PathAndQuery>, to: S) -> Result<S::Ok, S
 }
 
 fn as_ranges<S: Serializer>(ranges: &[RangeInclusive<u16>], to: S) -> Result<S::Ok, S::Error> {
-    to.collect_seq(ranges.iter().map(|range| match (range.start(), range.end()) {
-        (first, last) if first == last => first.to_string(),
-        (first, last) => format!("{first}-{last}"),
-    }))
+    to.collect_seq(
+        ranges
+            .iter()
+            .map(|range| match (range.start(), range.end()) {
+                (first, last) if first == last => first.to_string(),
+                (first, last) => format!("{first}-{last}"),
+            }),
+    )
+}
+
+/// Everything that the file says of origins.
+pub(super) struct All {
+    pub(super) gateways: Option<Vec<Origin>>,
+    pub(super) events: Vec<Vec<Origin>>,
+    pub(super) host: OriginHost,
+    pub(super) pool: OriginPool,
+    pub(super) health: OriginHealth,
+    pub(super) check: OriginCheck,
+    pub(super) tls: OriginTls,
+}
+
+/// Takes it out of the file; `events` are the lists of its events.
+pub(super) fn all(
+    raw: &mut RawFile,
+    events: &[Vec<String>],
+    certificates: Certificates,
+    faults: &mut Faults,
+) -> All {
+    let gateways = gateways(raw.origin.as_deref(), &raw.origins, faults);
+    let own = events.iter().enumerate().map(|(index, written)| {
+        let path = format!("event[{index}].origins");
+        list(&path, written, faults).unwrap_or_default()
+    });
+    let events = own.collect();
+    All {
+        gateways,
+        events,
+        host: origin_host(raw.origin_host.as_deref(), faults),
+        pool: pool(std::mem::take(&mut raw.origin_pool), faults),
+        health: health(&raw.origin_health, faults),
+        check: check(&raw.origin_check, faults),
+        tls: tls(std::mem::take(&mut raw.origin_tls), certificates, faults),
+    }
+}
+
+impl OriginTls {
+    /// What is dangerous about it, if any origin speaks TLS.
+    pub(super) fn warning(&self) -> Option<&'static str> {
+        (!self.verify).then_some(
+            "origin_tls.verify is false: whoever stands between this gateway and an origin can read and change everything",
+        )
+    }
 }
 
 /// The gateway's origins: `origin`, or `origins`.
-pub(super) fn gateways(
-    one: Option<&str>,
-    several: &[String],
-    faults: &mut Faults,
-) -> Option<Vec<Origin>> {
+fn gateways(one: Option<&str>, several: &[String], faults: &mut Faults) -> Option<Vec<Origin>> {
     let one = one.filter(|text| !text.is_empty());
     match (one, several) {
         (None, []) => {
@@ -169,7 +213,7 @@ pub(super) fn gateways(
 }
 
 /// A list of origins, none of which stands there twice.
-pub(super) fn list(path: &str, written: &[String], faults: &mut Faults) -> Option<Vec<Origin>> {
+fn list(path: &str, written: &[String], faults: &mut Faults) -> Option<Vec<Origin>> {
     if written.len() > LIST_MAX {
         let remedy = format!("write at most {LIST_MAX} origins");
         faults.add(path, &written.len().to_string(), remedy);
@@ -223,7 +267,7 @@ fn origin(path: &str, text: &str, faults: &mut Faults) -> Option<Origin> {
     })
 }
 
-pub(super) fn origin_host(written: Option<&str>, faults: &mut Faults) -> OriginHost {
+fn origin_host(written: Option<&str>, faults: &mut Faults) -> OriginHost {
     match written {
         None | Some("preserve") => OriginHost::Preserve,
         Some("origin") => OriginHost::Origin,
@@ -238,7 +282,7 @@ pub(super) fn origin_host(written: Option<&str>, faults: &mut Faults) -> OriginH
     }
 }
 
-pub(super) fn pool(raw: RawOriginPool, faults: &mut Faults) -> OriginPool {
+fn pool(raw: RawOriginPool, faults: &mut Faults) -> OriginPool {
     let cookie = raw.affinity_cookie.unwrap_or_default();
     let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     let path = "origin_pool.affinity_cookie";
@@ -247,7 +291,9 @@ pub(super) fn pool(raw: RawOriginPool, faults: &mut Faults) -> OriginPool {
         let remedy = "write letters, digits, - and _ only, like \"SUMUN_ORIGIN\"";
         faults.text(path, &cookie, remedy);
     } else if cookie.starts_with("sumun_")
-        || ["__host-", "__secure-"].iter().any(|taken| lower.starts_with(taken))
+        || ["__host-", "__secure-"]
+            .iter()
+            .any(|taken| lower.starts_with(taken))
     {
         let remedy = "names that begin so mean something else already: write another";
         faults.text(path, &cookie, remedy);
@@ -260,7 +306,7 @@ pub(super) fn pool(raw: RawOriginPool, faults: &mut Faults) -> OriginPool {
     }
 }
 
-pub(super) fn health(raw: &RawOriginHealth, faults: &mut Faults) -> OriginHealth {
+fn health(raw: &RawOriginHealth, faults: &mut Faults) -> OriginHealth {
     let eject_time = raw.eject_time.unwrap_or(Duration::from_secs(10));
     if let Some(most) = raw.eject_time_max.filter(|most| *most < eject_time) {
         let least = units::duration_text(eject_time);
@@ -278,7 +324,7 @@ pub(super) fn health(raw: &RawOriginHealth, faults: &mut Faults) -> OriginHealth
     }
 }
 
-pub(super) fn check(raw: &RawOriginCheck, faults: &mut Faults) -> OriginCheck {
+fn check(raw: &RawOriginCheck, faults: &mut Faults) -> OriginCheck {
     let path = raw.path.as_deref().filter(|path| !path.is_empty());
     let sound = path.filter(|path| path.starts_with('/') && !path.contains('#'));
     let sound = sound.and_then(|path| path.parse::<PathAndQuery>().ok());
@@ -325,18 +371,15 @@ fn range(text: &str) -> Option<RangeInclusive<u16>> {
     (first <= last).then_some(first..=last)
 }
 
-pub(super) fn tls(
-    raw: RawOriginTls,
-    certificates: Certificates,
-    faults: &mut Faults,
-) -> OriginTls {
+fn tls(raw: RawOriginTls, certificates: Certificates, faults: &mut Faults) -> OriginTls {
     let verify = raw.verify.unwrap_or(true);
     let ca_file = raw.ca_file.filter(|file| !file.as_os_str().is_empty());
     if let Some(file) = &ca_file {
         let path = "origin_tls.ca_file";
         let shown = file.display().to_string();
         if !verify {
-            let remedy = "is without effect while origin_tls.verify is false: leave one of them out";
+            let remedy =
+                "is without effect while origin_tls.verify is false: leave one of them out";
             faults.text(path, &shown, remedy);
         } else if certificates == Certificates::Sound
             && let Err(remedy) = Trust::own(file)

@@ -164,7 +164,9 @@ pub(super) fn take_origins(file: &mut Map<String, Value>) -> Vec<Vec<String>> {
         return Vec::new();
     };
     let taken = events.iter_mut().map(|event| {
-        let origins = event.as_object_mut().and_then(|keys| keys.remove("origins"));
+        let origins = event
+            .as_object_mut()
+            .and_then(|keys| keys.remove("origins"));
         let Some(Value::Array(origins)) = origins else {
             return Vec::new();
         };

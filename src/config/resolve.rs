@@ -14,7 +14,8 @@ use super::{
     front::{self, Certificates},
     origins,
     raw::{
-        RawAdmin, RawApi, RawFile, RawLimits, RawNamedSecret, RawSigning, RawStore, RawTimeouts,
+        RawAdmin, RawApi, RawFile, RawLimits, RawLog, RawNamedSecret, RawSigning, RawStore,
+        RawTimeouts,
     },
     secrets::secret,
 };
@@ -39,13 +40,13 @@ const SIGNING_MIN: usize = 32;
 /// Resolves a whole file; `None` when a value without which there is no
 /// configuration has a fault.
 pub(super) fn config(
-    (raw, event_origins): (RawFile, &[Vec<String>]),
+    (mut raw, event_origins): (RawFile, &[Vec<String>]),
     certificates: Certificates,
     faults: &mut Faults,
 ) -> Option<Config> {
+    let to = origins::all(&mut raw, event_origins, certificates, faults);
     let tls = raw.tls.map(|raw| front::tls(raw, certificates, faults));
     let listen = address("listen", raw.listen.as_deref(), "0.0.0.0:8080", faults);
-    let origins = origins::gateways(raw.origin.as_deref(), &raw.origins, faults);
     let admin = admin(raw.admin, faults);
     let metrics = raw
         .metrics
@@ -79,22 +80,12 @@ pub(super) fn config(
     let signing = signing(raw.signing, &store, faults);
     let api = api(raw.api, faults);
     let limits = limits(&raw.limits, faults);
-    let origin_pool = origins::pool(raw.origin_pool, faults);
-    let origin_health = origins::health(&raw.origin_health, faults);
-    let origin_check = origins::check(&raw.origin_check, faults);
-    let origin_tls = origins::tls(raw.origin_tls, certificates, faults);
-    let event_origins = event_origins.iter().enumerate().map(|(index, written)| {
-        let path = format!("event[{index}].origins");
-        origins::list(&path, written, faults).unwrap_or_default()
-    });
-    let event_origins = event_origins.collect();
-    let origin_host = origins::origin_host(raw.origin_host.as_deref(), faults);
     let (events, written_events) = events(raw.event, &pass_hosts, faults);
     let state_dir = raw.state_dir.unwrap_or_else(|| "sumun-state".to_owned());
     Some(Config {
         listen: listen?,
-        origins: origins?,
-        origin_host,
+        origins: to.gateways?,
+        origin_host: to.host,
         trusted_proxies,
         client_address_header,
         request_id_header,
@@ -107,15 +98,11 @@ pub(super) fn config(
         drain_timeout: raw.drain_timeout.unwrap_or(Duration::from_secs(20)),
         timeouts: timeouts(&raw.timeouts),
         limits,
-        origin_pool,
-        origin_health,
-        origin_check,
-        origin_tls,
-        log: Log {
-            format: raw.log.format.unwrap_or_default(),
-            level: raw.log.level.unwrap_or_default(),
-            access: raw.log.access.unwrap_or(true),
-        },
+        origin_pool: to.pool,
+        origin_health: to.health,
+        origin_check: to.check,
+        origin_tls: to.tls,
+        log: log(&raw.log),
         tls,
         admin: admin?,
         metrics,
@@ -124,8 +111,16 @@ pub(super) fn config(
         signing,
         events,
         written_events,
-        event_origins,
+        event_origins: to.events,
     })
+}
+
+fn log(raw: &RawLog) -> Log {
+    Log {
+        format: raw.format.unwrap_or_default(),
+        level: raw.level.unwrap_or_default(),
+        access: raw.access.unwrap_or(true),
+    }
 }
 
 fn timeouts(raw: &RawTimeouts) -> Timeouts {

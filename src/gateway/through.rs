@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, StatusCode};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, StatusCode};
 
 use super::asker::{Asker, SUMUN_TOKEN};
 use super::{Answer, Counted, Gateway, own, put, stick, visit};

@@ -50,14 +50,14 @@ async fn exchange(
     headers.insert(header::HOST, host);
     headers.insert(header::USER_AGENT, HeaderValue::from_static("sumun-check"));
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    tokio::select! {
-        // The answer's head is all that is wanted: the rest goes with the connection.
-        answer = sender.send_request(request) => {
-            answer.map(|answer| answer.status()).map_err(OriginError::Reset)
-        }
-        ended = connection => match ended {
-            Ok(()) => Err(OriginError::Connect(std::io::ErrorKind::ConnectionReset.into())),
-            Err(fault) => Err(OriginError::Reset(fault)),
-        },
-    }
+    // The answer's head is all that is wanted: the rest goes with the connection.
+    let mut answer = std::pin::pin!(sender.send_request(request));
+    let answered = tokio::select! {
+        biased;
+        answered = &mut answer => answered,
+        // An answer that came with the connection's end is there by now.
+        _ended = connection => answer.await,
+    };
+    let answered = answered.map_err(OriginError::Reset)?;
+    Ok(answered.status())
 }

@@ -37,11 +37,7 @@ pub(crate) struct Framing {
 }
 
 /// Makes the client's head the one that an origin gets, but for its `Host`.
-pub(crate) fn prepare_request(
-    parts: &mut Parts,
-    has_body: bool,
-    forward: Forward,
-) -> Asked {
+pub(crate) fn prepare_request(parts: &mut Parts, has_body: bool, forward: Forward) -> Asked {
     let seen = Seen::of(&parts.headers);
     // HTTP/1.0 knows no upgrade (RFC 9110 §7.8).
     let upgrade = (seen.upgrade && !has_body && parts.version == http::Version::HTTP_11)

@@ -29,7 +29,7 @@ use http::{Request, Response};
 pub use body::{Body, OriginBody};
 pub use errand::{Arrived, Errand, Setback};
 pub use fault::OriginError;
-pub use names::{Names, Resolver};
+pub use names::{Names, Resolver, Script};
 pub use remote::{Remote, Traffic, Underway, WAITS};
 pub use rustls::pki_types::CertificateDer;
 pub use secure::{OriginTls, Trust};
@@ -179,7 +179,11 @@ impl Origin {
     pub fn new(settings: Arc<OriginSettings>) -> Self {
         let pulse = Pulse::new(&settings);
         let settings = Arc::unwrap_or_clone(settings);
-        let remote = Remote::new(settings, (Resolver::System, Clock::system()), Arc::default());
+        let remote = Remote::new(
+            settings,
+            (Resolver::System, Clock::system()),
+            Arc::default(),
+        );
         Self::on(&pulse, Arc::new(remote))
     }
 

@@ -27,8 +27,11 @@ pub enum Resolver {
     /// The machine (`getaddrinfo`): files, DNS, whatever it is set up for.
     System,
     /// A test.
-    Scripted(Arc<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>),
+    Scripted(Arc<Script>),
 }
+
+/// The addresses of a name, as a test tells them.
+pub type Script = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 /// An origin's addresses, as all threads know them.
 pub struct Names {
@@ -158,7 +161,9 @@ impl Names {
     pub fn is_due(&self) -> bool {
         let known = self.known.load();
         let half = millis(self.kept / 2);
-        known.as_ref().is_some_and(|known| self.age_ms(known) >= half)
+        known
+            .as_ref()
+            .is_some_and(|known| self.age_ms(known) >= half)
     }
 
     /// Asks again when it is due, so that no request need wait for it.
@@ -248,11 +253,11 @@ impl Names {
 mod tests {
     use super::*;
 
-    type Script = Arc<Mutex<Result<Vec<IpAddr>, io::ErrorKind>>>;
+    type Told = Arc<Mutex<Result<Vec<IpAddr>, io::ErrorKind>>>;
 
     /// Names that are kept for ten seconds of this clock.
-    fn names(clock: &Clock) -> (Names, Script, Arc<AtomicUsize>) {
-        let script: Script = Arc::new(Mutex::new(Ok(vec![[10, 0, 0, 1].into()])));
+    fn names(clock: &Clock) -> (Names, Told, Arc<AtomicUsize>) {
+        let script: Told = Arc::new(Mutex::new(Ok(vec![[10, 0, 0, 1].into()])));
         let asked = Arc::new(AtomicUsize::new(0));
         let (told, count) = (Arc::clone(&script), Arc::clone(&asked));
         let resolver = Resolver::Scripted(Arc::new(move |host| {
@@ -294,7 +299,11 @@ mod tests {
         clock.advance(11_000);
         assert_eq!(told(&names).await, ["10.0.0.1:80"]);
         assert_eq!(told(&names).await, ["10.0.0.1:80"]);
-        assert_eq!(asked.load(Ordering::Relaxed), 2, "one asks, not each request");
+        assert_eq!(
+            asked.load(Ordering::Relaxed),
+            2,
+            "one asks, not each request"
+        );
         assert!(names.leads_to("10.0.0.1:80".parse().unwrap()));
     }
 

@@ -276,3 +276,83 @@ impl Drop for Task {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::IpAddr;
+    use std::sync::Mutex;
+
+    use tokio::net::TcpListener;
+    use tokio::task::LocalSet;
+
+    use super::super::{OriginSettings, Resolver};
+    use super::*;
+    use crate::clock::Clock;
+
+    /// What a name leads to, as a test says it.
+    type Addresses = Arc<Mutex<Vec<IpAddr>>>;
+
+    /// A pool for a name, whose addresses are asked for each time.
+    fn pool(port: u16, addresses: &Addresses) -> Rc<Pool> {
+        let mut settings =
+            OriginSettings::new(&format!("http://shop.internal:{port}"), &[]).unwrap();
+        settings.names_kept = Duration::ZERO;
+        let told = Arc::clone(addresses);
+        let resolver = Resolver::Scripted(Arc::new(move |_| {
+            io::Result::Ok(told.lock().unwrap().clone())
+        }));
+        let remote = Remote::new(settings, (resolver, Clock::system()), Arc::default());
+        Pool::new(Arc::new(remote), Ticker::new(Duration::from_secs(1)))
+    }
+
+    async fn leased(pool: &Rc<Pool>) -> Result<Lease, OriginError> {
+        let mut limit = Duration::from_secs(20);
+        pool.lease(Underway::new(pool), &mut limit).await
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn each_address_of_a_name_is_tried_the_one_that_answered_first_the_next_time() {
+        let test = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let here = listener.local_addr().unwrap();
+            // Nobody listens at the first two.
+            let all = ["127.0.0.9", "127.0.0.8", "127.0.0.1"].map(ip).to_vec();
+            let addresses: Addresses = Arc::new(Mutex::new(all));
+            let pool = pool(here.port(), &addresses);
+            for _ in 0..2 {
+                assert_eq!(leased(&pool).await.unwrap().address, here);
+                let known = pool.remote.names.addresses().await.unwrap();
+                let preferred = &known.preferred;
+                assert_eq!(preferred.load(std::sync::atomic::Ordering::Relaxed), 2);
+            }
+            *addresses.lock().unwrap() = vec![ip("127.0.0.9")];
+            assert!(matches!(leased(&pool).await, Err(OriginError::Connect(_))));
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn unused_connections_to_an_address_that_is_gone_lapse() {
+        let test = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addresses: Addresses = Arc::new(Mutex::new(vec![ip("127.0.0.1")]));
+            let pool = pool(listener.local_addr().unwrap().port(), &addresses);
+            let (first, second) = (leased(&pool).await.unwrap(), leased(&pool).await.unwrap());
+            first.give_back();
+            pool.expire();
+            assert_eq!((pool.len(), pool.remote.traffic().in_flight()), (1, 1));
+            *addresses.lock().unwrap() = vec![ip("127.0.0.9")];
+            pool.remote.names.refresh().await;
+            pool.expire();
+            assert_eq!(pool.len(), 0);
+            second.give_back();
+            assert_eq!((pool.len(), pool.remote.traffic().in_flight()), (0, 0));
+        };
+        LocalSet::new().run_until(test).await;
+    }
+}

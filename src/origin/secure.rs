@@ -23,7 +23,7 @@ pub enum Trust {
     /// These alone: an authority of the operator's own.
     Own(Vec<CertificateDer<'static>>),
     /// Anybody's: who stands between us and the origin reads and changes everything.
-    Nobody,
+    Anybody,
 }
 
 /// TLS towards origins, ready to connect. Cloning is cheap; two are equal when
@@ -93,7 +93,7 @@ fn roots(trust: Trust) -> Result<Option<RootCertStore>, String> {
     let mut roots = RootCertStore::empty();
     let mut faults = Vec::new();
     let written = match trust {
-        Trust::Nobody => return Ok(None),
+        Trust::Anybody => return Ok(None),
         Trust::Own(own) => own,
         Trust::Machine { extra } => {
             let native = rustls_native_certs::load_native_certs();

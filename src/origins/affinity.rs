@@ -64,7 +64,10 @@ mod tests {
         let secrets: [&[u8]; 2] = [b"one", b"two"];
         let one = Affinity::new("SUMUN_ORIGIN", secrets.into_iter());
         let other = Affinity::new("SUMUN_ORIGIN", secrets.into_iter().rev());
-        let (ids, others) = (one.ids("http://10.0.0.1:80"), other.ids("http://10.0.0.1:80"));
+        let (ids, others) = (
+            one.ids("http://10.0.0.1:80"),
+            other.ids("http://10.0.0.1:80"),
+        );
         assert_eq!(ids[0], others[1]);
         assert_ne!(ids[0], ids[1]);
         assert_ne!(ids[0], one.ids("http://10.0.0.2:80")[0]);

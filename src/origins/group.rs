@@ -146,7 +146,8 @@ impl Here {
             .collect();
         let local = |member: &Arc<Member>| {
             let mut all = locals.iter();
-            all.find(|local| Arc::ptr_eq(&local.member, member)).cloned()
+            all.find(|local| Arc::ptr_eq(&local.member, member))
+                .cloned()
         };
         let groups = roster
             .lists
@@ -202,7 +203,7 @@ impl Group {
                     let failed = self.roster.eject_on_5xx && status.is_server_error();
                     match &settled {
                         Ok(_) if failed => self.went_wrong(local, "status"),
-                        Ok(_) => self.fleet.went_well(&local.member),
+                        Ok(_) => local.member.vitals.succeeded(),
                         Err(fault) => self.went_wrong(local, fault.kind()),
                     }
                     return settled.map(|forwarded| Sent { forwarded, by });
@@ -269,7 +270,10 @@ impl Group {
         if let [only] = self.locals.as_slice() {
             return (tried == 0).then_some((0, only));
         }
-        let plain = self.locals.iter().all(|local| local.member.vitals.is_plain());
+        let plain = self
+            .locals
+            .iter()
+            .all(|local| local.member.vitals.is_plain());
         let (now, draw) = if plain {
             (0, 0)
         } else {

@@ -59,15 +59,12 @@ pub async fn keep(fleet: Arc<Fleet>) {
                 let remote = Arc::clone(&member.remote);
                 tokio::spawn(async move { remote.names().refresh().await });
             }
-            match &roster.check {
-                Some(check) => {
-                    let round = rounds.entry(member.name.clone()).or_default();
-                    ask_if_due(&fleet, &roster, (member, round), check);
-                }
-                None => {
-                    let turn = member.vitals.unchecked(now);
-                    fleet.tell(member, turn, "");
-                }
+            if let Some(check) = &roster.check {
+                let round = rounds.entry(member.name.clone()).or_default();
+                ask_if_due(&fleet, &roster, (member, round), check);
+            } else {
+                let turn = member.vitals.unchecked(now);
+                fleet.tell(member, turn, "");
             }
             gauges
                 .entry(member.name.clone())
@@ -152,8 +149,7 @@ impl Gauges {
     fn show(&self, fleet: &Fleet, member: &Member, now: u64) {
         let traffic = member.remote.traffic();
         let (open, in_flight) = (traffic.open(), traffic.in_flight());
-        self.up
-            .set(f64::from(u8::from(Fleet::is_up(member, now))));
+        self.up.set(f64::from(u8::from(Fleet::is_up(member, now))));
         self.in_flight.set(in_flight as f64);
         self.used.set(open.min(in_flight) as f64);
         self.idle.set(open.saturating_sub(in_flight) as f64);

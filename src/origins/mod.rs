@@ -176,13 +176,6 @@ impl Fleet {
         self.roster.load()
     }
 
-    /// An origin answered.
-    pub(crate) fn went_well(&self, member: &Member) {
-        if member.vitals.has_failures() {
-            member.vitals.succeeded();
-        }
-    }
-
     /// An origin did not answer, by its own fault. It may be ejected for it.
     #[cold]
     pub(crate) fn went_wrong(&self, roster: &Roster, member: &Member, kind: &'static str) {
@@ -204,7 +197,12 @@ impl Fleet {
         match turn {
             None => return,
             Some(Turn::Ejected(for_ms)) => {
-                warn!(origin, reason = why, for_ms, "an origin is ejected: it failed again and again");
+                warn!(
+                    origin,
+                    reason = why,
+                    for_ms,
+                    "an origin is ejected: it failed again and again"
+                );
             }
             Some(Turn::Down) => {
                 warn!(origin, reason = why, "an origin is out: its checks fail");
@@ -230,15 +228,14 @@ impl Fleet {
         let roster = self.roster();
         let now = self.clock.monotonic_ms();
         let shown = roster.members.iter();
-        shown.map(|member| Shown::of(&roster, member, now)).collect()
+        shown
+            .map(|member| Shown::of(&roster, member, now))
+            .collect()
     }
 
     /// Whether an origin gets requests; for tests and the keeper's metrics.
     pub(crate) fn is_up(member: &Member, now: u64) -> bool {
-        matches!(
-            member.vitals.state(now),
-            State::Up | State::Returning(_)
-        )
+        matches!(member.vitals.state(now), State::Up | State::Returning(_))
     }
 }
 
@@ -274,7 +271,8 @@ fn roster(plan: Plan, before: Option<&Roster>, resolver: (&Resolver, &Clock)) ->
     for (event, named) in plan.events {
         let own = enlist(named);
         let same = |list: &List| {
-            list.members.len() == own.len() && list.members.iter().zip(&own).all(|(a, b)| a.url == b.url)
+            list.members.len() == own.len()
+                && list.members.iter().zip(&own).all(|(a, b)| a.url == b.url)
         };
         let place = lists.iter().position(same).unwrap_or_else(|| {
             lists.push(List {
@@ -311,7 +309,11 @@ fn member_of(
         _ => {
             let traffic = old.map(|old| Arc::clone(old.remote.traffic()));
             let traffic = traffic.unwrap_or_default();
-            Arc::new(Remote::new(named.settings, (resolver.clone(), clock.clone()), traffic))
+            Arc::new(Remote::new(
+                named.settings,
+                (resolver.clone(), clock.clone()),
+                traffic,
+            ))
         }
     };
     Member {
@@ -319,6 +321,9 @@ fn member_of(
         url: named.url,
         name: named.name,
         remote,
-        vitals: old.map_or_else(|| Arc::new(Vitals::default()), |old| Arc::clone(&old.vitals)),
+        vitals: old.map_or_else(
+            || Arc::new(Vitals::default()),
+            |old| Arc::clone(&old.vitals),
+        ),
     }
 }

@@ -89,7 +89,9 @@ impl Health {
             return None;
         }
         // For each time that it went well for as long as an ejection lasts, one is forgotten.
-        let well = self.back_since.map_or(u64::MAX, |since| now.saturating_sub(since));
+        let well = self
+            .back_since
+            .map_or(u64::MAX, |since| now.saturating_sub(since));
         let forgotten = u32::try_from(well / rules.eject_ms.max(1)).unwrap_or(u32::MAX);
         self.ejections = self.ejections.saturating_sub(forgotten).saturating_add(1);
         let lasts = rules.eject_ms.saturating_mul(u64::from(self.ejections));
@@ -169,7 +171,7 @@ pub fn may_eject(all: usize, out: usize, share: f64) -> bool {
         reason = "a list has 64 origins at most, and the share is between 0 and 1"
     )]
     let most = (all as f64 * share) as usize;
-    out + 1 <= most.max(1) && out + 1 < all
+    out < most.max(1) && out + 1 < all
 }
 
 #[cfg(test)]

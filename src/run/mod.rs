@@ -173,6 +173,7 @@ pub async fn run(
         &config,
         Arc::clone(&parts.reception),
         Arc::clone(&parts.catalog),
+        Arc::clone(&parts.fleet),
     );
     let doors = [Some(listeners.admin), listeners.metrics]
         .into_iter()

@@ -35,11 +35,16 @@ impl Planner {
             .origins
             .iter()
             .chain(with_own.iter().flat_map(|(_, own)| own.iter()));
+        for warning in config.warnings() {
+            warn!("{warning}");
+        }
         if all.any(|origin| origin.tls) {
             self.secure(config)?;
         }
         let named = |list: &[Origin]| -> Result<Vec<Named>, RunError> {
-            list.iter().map(|origin| self.named(config, origin)).collect()
+            list.iter()
+                .map(|origin| self.named(config, origin))
+                .collect()
         };
         let mut events = Vec::new();
         for (event, own) in with_own {
@@ -70,10 +75,7 @@ impl Planner {
     fn secure(&mut self, config: &Config) -> Result<(), RunError> {
         let settings = &config.origin_tls;
         let trust = match &settings.ca_file {
-            _ if !settings.verify => {
-                warn!("origin_tls.verify is false: whoever stands between this gateway and an origin can read and change everything");
-                Ok(Trust::Nobody)
-            }
+            _ if !settings.verify => Ok(Trust::Anybody),
             Some(file) => Trust::own(file)
                 .map_err(|fault| format!("origin_tls.ca_file {}: {fault}", file.display())),
             None => Ok(Trust::Machine { extra: Vec::new() }),
