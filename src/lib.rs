@@ -6,7 +6,7 @@
 //! - rules and names: [`room`], [`metrics`]; then [`clock`], [`alarm`], [`incoming`]
 //! - one trade each: [`tls`], [`token`], [`store`], [`visitor`], [`origin`], [`load`],
 //!   [`pages`]
-//! - what a gateway holds: [`server`], [`config`], [`ledger`]
+//! - what a gateway holds: [`server`], [`config`], [`ledger`], [`origins`]
 //! - what a visitor gets: [`reception`]; what the queue does: [`controller`]
 //! - doors: [`gateway`], [`api`]; [`catalog`] of the events behind them
 //! - the whole: [`run`]; to see it: [`demo`]
@@ -24,6 +24,7 @@ pub mod ledger;
 pub mod load;
 pub mod metrics;
 pub mod origin;
+pub mod origins;
 pub mod pages;
 pub mod reception;
 pub mod room;

@@ -143,7 +143,11 @@ fn tell(what: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-#[expect(clippy::print_stdout, reason = "this is what was asked for")]
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is what was asked for"
+)]
 fn check_file(check: &CheckArguments) -> ExitCode {
     let file = match file(check.config.as_deref()) {
         Ok(file) => file,
@@ -151,6 +155,9 @@ fn check_file(check: &CheckArguments) -> ExitCode {
     };
     match Config::load(&file, config::variables()) {
         Ok(config) => {
+            for warning in config.warnings() {
+                eprintln!("{}: warning: {warning}", file.display());
+            }
             if check.print {
                 println!("{}", config.print_effective());
             } else {

@@ -67,6 +67,13 @@ names! {
     HTTP_IN_FLIGHT = "http_requests_in_flight", Kind::Gauge, None, "Requests being answered, polls not among them.";
     ORIGIN_FIRST_BYTE_SECONDS = "origin_first_byte_seconds", Kind::Histogram(REQUEST_SECONDS), Some(Unit::Seconds), "From sending a request to the origin to the head of its answer.";
     ORIGIN_FAILURES = "origin_failures_total", Kind::Counter, None, "Requests that the origin did not answer, by kind.";
+    ORIGIN_UP = "origin_up", Kind::Gauge, None, "1 while an origin gets requests, 0 while it is ejected or its checks fail.";
+    ORIGIN_IN_FLIGHT = "origin_requests_in_flight", Kind::Gauge, None, "Requests given to an origin and not ended, tunnels among them.";
+    ORIGIN_CONNECTIONS = "origin_connections", Kind::Gauge, None, "Open connections to an origin, by state: used or idle.";
+    ORIGIN_WAITING = "origin_connection_waiting", Kind::Gauge, None, "Requests that wait for a connection to an origin.";
+    ORIGIN_WAITS = "origin_connection_waits_total", Kind::Counter, None, "Waits for a connection to an origin that have ended, by result.";
+    ORIGIN_ATTEMPTS_FAILED = "origin_attempts_failed_total", Kind::Counter, None, "Attempts at an origin that failed by its own fault, by kind; what was then answered by another one is among them.";
+    ORIGIN_EJECTIONS = "origin_ejections_total", Kind::Counter, None, "Times that an origin was ejected or taken out by its checks, by reason.";
     REFUSALS = "refusals_total", Kind::Counter, None, "Requests refused before a decision, by reason.";
     TICKETS_ISSUED = "tickets_issued_total", Kind::Counter, None, "Numbers given.";
     TICKETS_ABANDONED = "tickets_abandoned_total", Kind::Counter, None, "Offers that lapsed unclaimed.";
@@ -95,7 +102,7 @@ pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     process: metrics_process::Collector,
-    /// Events that are gone: their series are not shown.
+    /// Events and origins that are gone, as their labels stand in a series: it is not shown.
     gone: Mutex<BTreeSet<String>>,
 }
 
@@ -174,8 +181,8 @@ impl Metrics {
             return text;
         }
         let shown = text.split_inclusive('\n').filter(|line| {
-            let event = event_of(line);
-            event.is_none_or(|event| !gone.contains(event))
+            let is_gone = |label| label_of(line, label).is_some_and(|named| gone.contains(named));
+            !is_gone("event") && !is_gone("origin")
         });
         shown.collect()
     }
@@ -187,12 +194,22 @@ impl Metrics {
         if event == "none" {
             return;
         }
-        self.gone().insert(event.to_owned());
+        self.gone().insert(labelled("event", event));
+    }
+
+    /// An origin is gone: the same.
+    pub fn hide_origin(&self, origin: &str) {
+        self.gone().insert(labelled("origin", origin));
+    }
+
+    /// An origin is there, perhaps again: its counters go on.
+    pub fn show_origin(&self, origin: &str) {
+        self.gone().remove(&labelled("origin", origin));
     }
 
     /// An event is there, perhaps again: its counters go on.
     pub fn show_event(&self, event: &str) {
-        self.gone().remove(event);
+        self.gone().remove(&labelled("event", event));
     }
 
     fn gone(&self) -> MutexGuard<'_, BTreeSet<String>> {
@@ -205,17 +222,26 @@ impl Metrics {
     }
 }
 
-/// The event that a line of the text is about. Its id needs no escaping.
-fn event_of(line: &str) -> Option<&str> {
+/// A label as it stands in a series. Neither ids of events nor `host:port` need escaping.
+fn labelled(label: &str, value: &str) -> String {
+    format!("{label}=\"{value}\"")
+}
+
+/// The label of this name in a line of the text, with its value.
+fn label_of<'a>(line: &'a str, label: &str) -> Option<&'a str> {
     if line.starts_with('#') {
         return None;
     }
     let (_, labels) = line.split_once('{')?;
-    let value = labels.strip_prefix("event=\"").or_else(|| {
-        let (_, value) = labels.split_once(",event=\"")?;
-        Some(value)
-    })?;
-    value.split('"').next()
+    let mut rest = labels;
+    loop {
+        let value = rest.strip_prefix(label).and_then(|v| v.strip_prefix("=\""));
+        if let Some(value) = value {
+            let end = value.find('"')?;
+            return rest.get(..label.len() + 2 + end + 1);
+        }
+        (_, rest) = rest.split_once("\",")?;
+    }
 }
 
 const METADATA: Metadata<'static> = Metadata::new("sumun", Level::INFO, None);
@@ -225,12 +251,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_event_of_a_line_is_found_wherever_its_label_stands() {
-        let of = |line| event_of(line);
-        assert_eq!(of("sumun_event_sessions{event=\"main\"} 3\n"), Some("main"));
+    fn a_label_of_a_line_is_found_wherever_it_stands() {
+        let of = |line| label_of(line, "event");
+        let main = Some("event=\"main\"");
+        assert_eq!(of("sumun_event_sessions{event=\"main\"} 3\n"), main);
+        assert_eq!(of("x_bucket{a=\"b\",event=\"main\",le=\"1\"} 3"), main);
         assert_eq!(
-            of("x_bucket{a=\"b\",event=\"sale\",le=\"1\"} 3"),
-            Some("sale")
+            label_of("x{origin=\"[::1]:80\",kind=\"a\"} 1", "origin"),
+            Some("origin=\"[::1]:80\"")
         );
         for line in [
             "# HELP x by event",

@@ -19,7 +19,7 @@ const RINGS: &[&[&str]] = &[
     &[
         "tls", "token", "store", "visitor", "origin", "load", "pages",
     ],
-    &["server", "config", "ledger"],
+    &["server", "config", "ledger", "origins"],
     &["reception", "controller"],
     &["gateway", "catalog"],
     &["api"],

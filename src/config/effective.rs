@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::Config;
+use super::{Config, Origin};
 use crate::room::{
     event::{EventSettings, MASK},
     faults::Faults,
@@ -58,7 +58,18 @@ impl Config {
         let Ok(Value::Object(mut shape)) = serde_json::to_value(self) else {
             return Map::new();
         };
-        let events: Vec<Value> = self.events.iter().map(event).collect();
+        let texts =
+            |origins: &[Origin]| -> Value { origins.iter().map(ToString::to_string).collect() };
+        match self.origins.as_slice() {
+            [one] => shape.insert("origin".to_owned(), one.to_string().into()),
+            several => shape.insert("origins".to_owned(), texts(several)),
+        };
+        let mut events: Vec<Value> = self.events.iter().map(event).collect();
+        for (event, origins) in events.iter_mut().zip(&self.event_origins) {
+            if let Some(event) = event.as_object_mut().filter(|_| !origins.is_empty()) {
+                event.insert("origins".to_owned(), texts(origins));
+            }
+        }
         shape.insert("event".to_owned(), events.into());
         shape
     }

@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::raw::FILE_KEYS;
+use super::raw::{FILE_EVENT_KEYS, FILE_KEYS};
 use crate::room::{
     faults::Faults,
     schema::{Key, Kind, nearest},
-    settings::EVENT_KEYS,
 };
 
 /// Which variable has set which path, so that a fault can name it.
@@ -33,7 +32,7 @@ pub(super) fn lay_over(
 ) -> Sources {
     let mut sources = Sources::new();
     let leaves = leaves(FILE_KEYS);
-    let event_leaves = self::leaves(EVENT_KEYS);
+    let event_leaves = self::leaves(FILE_EVENT_KEYS);
     for (name, text) in variables {
         let Some(rest) = name.strip_prefix("SUMUN_") else {
             continue;
@@ -172,6 +171,12 @@ impl Leaf {
                 None => table.remove(&format!("{last}_file")),
             };
         }
+        // One origin and several replace each other too.
+        match (tables, *last) {
+            ([], "origin") => table.remove("origins"),
+            ([], "origins") => table.remove("origin"),
+            _ => None,
+        };
         table.insert((*last).to_owned(), self.value(text));
     }
 

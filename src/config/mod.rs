@@ -6,6 +6,7 @@
 mod effective;
 mod environment;
 mod front;
+mod origins;
 pub mod raw;
 mod resolve;
 mod secrets;
@@ -17,6 +18,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use front::Certificates;
+
+pub use origins::{Origin, OriginCheck, OriginHealth, OriginHost, OriginPool, OriginTls};
 
 pub use crate::room::decision::OnFailure;
 pub use crate::room::faults::{Fault, Faults};
@@ -39,8 +42,9 @@ const FILE_MAX: u64 = 4 << 20;
 pub struct Config {
     /// The public door.
     pub listen: SocketAddr,
-    /// Where requests go.
-    pub origin: Origin,
+    /// Where requests go; at least one.
+    #[serde(skip)]
+    pub origins: Vec<Origin>,
     /// The `Host` that the origin sees.
     pub origin_host: OriginHost,
     /// Whose forwarding headers are believed.
@@ -69,6 +73,14 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[origin_pool]`.
+    pub origin_pool: OriginPool,
+    /// `[origin_health]`.
+    pub origin_health: OriginHealth,
+    /// `[origin_check]`.
+    pub origin_check: OriginCheck,
+    /// `[origin_tls]`.
+    pub origin_tls: OriginTls,
     /// `[log]`.
     pub log: Log,
     /// `[tls]`; without it the public door speaks plain HTTP.
@@ -91,6 +103,9 @@ pub struct Config {
     /// overrides of the API are laid over.
     #[serde(skip)]
     pub written_events: Vec<RawEvent>,
+    /// The origins of each `[[event]]`, in the same order; none: the gateway's.
+    #[serde(skip)]
+    pub event_origins: Vec<Vec<Origin>>,
 }
 
 /// `[tls]`.
@@ -100,29 +115,6 @@ pub struct Tls {
     pub certificates: Vec<Files>,
     /// The oldest version that is spoken.
     pub min_version: Oldest,
-}
-
-/// The customer's server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// Whether to speak TLS to it.
-    pub tls: bool,
-    /// Host name or address; an IPv6 address in brackets.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-}
-
-/// The `Host` that the origin sees.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum OriginHost {
-    /// The one that the visitor sent.
-    #[default]
-    Preserve,
-    /// The one of the origin's URL.
-    Origin,
-    /// This one.
-    Named(String),
 }
 
 /// `[timeouts]`.
@@ -310,6 +302,16 @@ impl Config {
         Self::resolve(text, variables, Certificates::Sound)
     }
 
+    /// What is no fault and yet dangerous: to be said wherever the file is read.
+    pub fn warnings(&self) -> impl Iterator<Item = &'static str> {
+        let mut all = self
+            .origins
+            .iter()
+            .chain(self.event_origins.iter().flatten());
+        let warning = self.origin_tls.warning();
+        warning.filter(|_| all.any(|origin| origin.tls)).into_iter()
+    }
+
     fn resolve(
         text: &str,
         variables: impl Iterator<Item = (String, String)>,
@@ -330,7 +332,7 @@ impl Config {
             .map(|(name, value)| (name, json(value)))
             .collect();
         let sources = environment::lay_over(&mut file, variables, &mut faults);
-        let sound = check(
+        let mut sound = check(
             &Value::Object(file),
             raw::FILE_KEYS,
             Spelling::File,
@@ -338,11 +340,12 @@ impl Config {
             &mut faults,
         );
         faults.settle();
+        let origins = raw::take_origins(&mut sound);
         let raw = serde_json::from_value(Value::Object(sound)).unwrap_or_else(|error| {
             faults.add("gateway.toml", "", error.to_string());
             raw::RawFile::default()
         });
-        let config = resolve::config(raw, certificates, &mut faults);
+        let config = resolve::config((raw, &origins), certificates, &mut faults);
         faults.name_sources(|path| {
             sources.iter().find_map(|(set, name)| {
                 let below = path.strip_prefix(set.as_str())?;
@@ -399,29 +402,6 @@ pub fn variables() -> impl Iterator<Item = (String, String)> {
         name.starts_with("SUMUN_")
             .then(|| (name, value.to_string_lossy().into_owned()))
     })
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}:{}", self.host, self.port)
-    }
-}
-
-impl Serialize for Origin {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
-}
-
-impl Serialize for OriginHost {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(match self {
-            Self::Preserve => "preserve",
-            Self::Origin => "origin",
-            Self::Named(name) => name,
-        })
-    }
 }
 
 impl Serialize for StoreUrl {

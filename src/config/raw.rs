@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::room::{
     event::Secret,
@@ -22,6 +23,7 @@ const HOUR: u64 = 60 * MINUTE;
 pub const FILE_KEYS: &[Key] = &[
     key("listen", Kind::Text(100)),
     key("origin", Kind::Text(500)),
+    key("origins", Kind::Texts),
     key("origin_host", Kind::Text(253)),
     key("trusted_proxies", Kind::Texts),
     key("client_address_header", Kind::Text(100)),
@@ -45,8 +47,23 @@ pub const FILE_KEYS: &[Key] = &[
         "signing",
         Kind::Table(&[key("keys", Kind::Tables(NAMED_SECRET_KEYS))]),
     ),
-    key("event", Kind::Tables(EVENT_KEYS)),
+    key("origin_pool", Kind::Table(ORIGIN_POOL_KEYS)),
+    key("origin_health", Kind::Table(ORIGIN_HEALTH_KEYS)),
+    key("origin_check", Kind::Table(ORIGIN_CHECK_KEYS)),
+    key("origin_tls", Kind::Table(ORIGIN_TLS_KEYS)),
+    key("event", Kind::Tables(FILE_EVENT_KEYS)),
 ];
+
+/// The keys of `[[event]]` in the file: those of the API, and what it may not
+/// change, since it says where visitors are sent on.
+pub(super) const FILE_EVENT_KEYS: &[Key] = &file_event_keys();
+
+const fn file_event_keys() -> [Key; EVENT_KEYS.len() + 1] {
+    let mut keys = [key("origins", Kind::Texts); EVENT_KEYS.len() + 1];
+    let (rest, _) = keys.split_at_mut(EVENT_KEYS.len());
+    rest.copy_from_slice(EVENT_KEYS);
+    keys
+}
 
 const TIMEOUT_KEYS: &[Key] = &[
     key("connect", Kind::Duration(10, 5 * MINUTE)),
@@ -60,6 +77,37 @@ const LIMIT_KEYS: &[Key] = &[
     key("connections", Kind::Count(1, 10_000_000)),
     key("connections_per_address", Kind::Count(1, 10_000_000)),
     key("header_bytes", Kind::Size(1 << 10, 1 << 20)),
+];
+
+const ORIGIN_POOL_KEYS: &[Key] = &[
+    key("connections", Kind::Count(0, 1_000_000)),
+    key("connection_wait", Kind::Duration(0, 5 * MINUTE)),
+    key("dns_ttl", Kind::Duration(1000, HOUR)),
+    key("affinity_cookie", Kind::Text(64)),
+];
+
+const ORIGIN_HEALTH_KEYS: &[Key] = &[
+    key("eject_after", Kind::Count(0, 1000)),
+    key("eject_5xx", Kind::Flag),
+    key("eject_time", Kind::Duration(100, HOUR)),
+    key("eject_time_max", Kind::Duration(100, 24 * HOUR)),
+    key("eject_share", Kind::Number(0.0, 1.0)),
+    key("slow_start", Kind::Duration(0, HOUR)),
+];
+
+const ORIGIN_CHECK_KEYS: &[Key] = &[
+    key("path", Kind::Text(2000)),
+    key("interval", Kind::Duration(100, HOUR)),
+    key("timeout", Kind::Duration(10, MINUTE)),
+    key("status", Kind::Texts),
+    key("fall", Kind::Count(1, 100)),
+    key("rise", Kind::Count(1, 100)),
+];
+
+const ORIGIN_TLS_KEYS: &[Key] = &[
+    key("ca_file", Kind::Text(4000)),
+    key("verify", Kind::Flag),
+    key("server_name", Kind::Text(253)),
 ];
 
 const LOG_KEYS: &[Key] = &[
@@ -109,12 +157,32 @@ const NAMED_SECRET_KEYS: &[Key] = &[
     key("secret_file", Kind::Secret),
 ];
 
+/// Takes the origins out of each event of what was found sound: the rest is
+/// what the API knows too.
+pub(super) fn take_origins(file: &mut Map<String, Value>) -> Vec<Vec<String>> {
+    let Some(Value::Array(events)) = file.get_mut("event") else {
+        return Vec::new();
+    };
+    let taken = events.iter_mut().map(|event| {
+        let origins = event
+            .as_object_mut()
+            .and_then(|keys| keys.remove("origins"));
+        let Some(Value::Array(origins)) = origins else {
+            return Vec::new();
+        };
+        let text = |origin: &Value| origin.as_str().map(str::to_owned);
+        origins.iter().filter_map(text).collect()
+    });
+    taken.collect()
+}
+
 /// `gateway.toml` as written.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawFile {
     pub(super) listen: Option<String>,
     pub(super) origin: Option<String>,
+    pub(super) origins: Vec<String>,
     pub(super) origin_host: Option<String>,
     pub(super) trusted_proxies: Option<Vec<String>>,
     pub(super) client_address_header: Option<String>,
@@ -137,6 +205,10 @@ pub(super) struct RawFile {
     pub(super) api: RawApi,
     pub(super) store: RawStore,
     pub(super) signing: RawSigning,
+    pub(super) origin_pool: RawOriginPool,
+    pub(super) origin_health: RawOriginHealth,
+    pub(super) origin_check: RawOriginCheck,
+    pub(super) origin_tls: RawOriginTls,
     pub(super) event: Vec<RawEvent>,
 }
 
@@ -163,6 +235,56 @@ pub(super) struct RawLimits {
     pub(super) connections: Option<u64>,
     pub(super) connections_per_address: Option<u64>,
     pub(super) header_bytes: Option<String>,
+}
+
+/// `[origin_pool]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawOriginPool {
+    pub(super) connections: Option<usize>,
+    #[serde(with = "units::as_optional_text")]
+    pub(super) connection_wait: Option<Duration>,
+    #[serde(with = "units::as_optional_text")]
+    pub(super) dns_ttl: Option<Duration>,
+    pub(super) affinity_cookie: Option<String>,
+}
+
+/// `[origin_health]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawOriginHealth {
+    pub(super) eject_after: Option<u32>,
+    pub(super) eject_5xx: bool,
+    #[serde(with = "units::as_optional_text")]
+    pub(super) eject_time: Option<Duration>,
+    #[serde(with = "units::as_optional_text")]
+    pub(super) eject_time_max: Option<Duration>,
+    pub(super) eject_share: Option<f64>,
+    #[serde(with = "units::as_optional_text")]
+    pub(super) slow_start: Option<Duration>,
+}
+
+/// `[origin_check]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawOriginCheck {
+    pub(super) path: Option<String>,
+    #[serde(with = "units::as_optional_text")]
+    pub(super) interval: Option<Duration>,
+    #[serde(with = "units::as_optional_text")]
+    pub(super) timeout: Option<Duration>,
+    pub(super) status: Option<Vec<String>>,
+    pub(super) fall: Option<u32>,
+    pub(super) rise: Option<u32>,
+}
+
+/// `[origin_tls]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawOriginTls {
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) verify: Option<bool>,
+    pub(super) server_name: Option<String>,
 }
 
 /// `[log]`.

@@ -9,11 +9,13 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ipnet::IpNet;
 
 use super::{
-    Admin, Api, ApiKey, Config, Limits, Log, Metrics, Origin, OriginHost, Signing, SigningKey,
-    Store, StoreUrl, Timeouts,
+    Admin, Api, ApiKey, Config, Limits, Log, Metrics, Signing, SigningKey, Store, StoreUrl,
+    Timeouts,
     front::{self, Certificates},
+    origins,
     raw::{
-        RawAdmin, RawApi, RawFile, RawLimits, RawNamedSecret, RawSigning, RawStore, RawTimeouts,
+        RawAdmin, RawApi, RawFile, RawLimits, RawLog, RawNamedSecret, RawSigning, RawStore,
+        RawTimeouts,
     },
     secrets::secret,
 };
@@ -38,13 +40,13 @@ const SIGNING_MIN: usize = 32;
 /// Resolves a whole file; `None` when a value without which there is no
 /// configuration has a fault.
 pub(super) fn config(
-    raw: RawFile,
+    (mut raw, event_origins): (RawFile, &[Vec<String>]),
     certificates: Certificates,
     faults: &mut Faults,
 ) -> Option<Config> {
+    let to = origins::all(&mut raw, event_origins, certificates, faults);
     let tls = raw.tls.map(|raw| front::tls(raw, certificates, faults));
     let listen = address("listen", raw.listen.as_deref(), "0.0.0.0:8080", faults);
-    let origin = origin(raw.origin.as_deref(), faults);
     let admin = admin(raw.admin, faults);
     let metrics = raw
         .metrics
@@ -78,13 +80,12 @@ pub(super) fn config(
     let signing = signing(raw.signing, &store, faults);
     let api = api(raw.api, faults);
     let limits = limits(&raw.limits, faults);
-    let origin_host = origin_host(raw.origin_host.as_deref(), faults);
     let (events, written_events) = events(raw.event, &pass_hosts, faults);
     let state_dir = raw.state_dir.unwrap_or_else(|| "sumun-state".to_owned());
     Some(Config {
         listen: listen?,
-        origin: origin?,
-        origin_host,
+        origins: to.gateways?,
+        origin_host: to.host,
         trusted_proxies,
         client_address_header,
         request_id_header,
@@ -97,11 +98,11 @@ pub(super) fn config(
         drain_timeout: raw.drain_timeout.unwrap_or(Duration::from_secs(20)),
         timeouts: timeouts(&raw.timeouts),
         limits,
-        log: Log {
-            format: raw.log.format.unwrap_or_default(),
-            level: raw.log.level.unwrap_or_default(),
-            access: raw.log.access.unwrap_or(true),
-        },
+        origin_pool: to.pool,
+        origin_health: to.health,
+        origin_check: to.check,
+        origin_tls: to.tls,
+        log: log(&raw.log),
         tls,
         admin: admin?,
         metrics,
@@ -110,7 +111,16 @@ pub(super) fn config(
         signing,
         events,
         written_events,
+        event_origins: to.events,
     })
+}
+
+fn log(raw: &RawLog) -> Log {
+    Log {
+        format: raw.format.unwrap_or_default(),
+        level: raw.level.unwrap_or_default(),
+        access: raw.access.unwrap_or(true),
+    }
 }
 
 fn timeouts(raw: &RawTimeouts) -> Timeouts {
@@ -176,55 +186,6 @@ fn doors(doors: &[(&str, Option<SocketAddr>)], faults: &mut Faults) {
             }
             None => seen.push((path, door)),
         }
-    }
-}
-
-fn origin(written: Option<&str>, faults: &mut Faults) -> Option<Origin> {
-    let Some(text) = written.filter(|text| !text.is_empty()) else {
-        let remedy = "say where requests go, like \"http://127.0.0.1:3000\"";
-        faults.add("origin", "", remedy);
-        return None;
-    };
-    if text.contains('@') {
-        faults.add("origin", "", "write no user or password into the URL");
-        return None;
-    }
-    let url = url::Url::parse(text).ok();
-    let sound = url.filter(|url| {
-        matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|h| !h.is_empty())
-    });
-    let Some(url) = sound else {
-        faults.text(
-            "origin",
-            text,
-            "write http://host:port or https://host:port",
-        );
-        return None;
-    };
-    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        let remedy = "write the URL without a path or query: requests keep their own";
-        faults.text("origin", text, remedy);
-        return None;
-    }
-    Some(Origin {
-        tls: url.scheme() == "https",
-        host: url.host_str()?.to_owned(),
-        port: url.port_or_known_default().filter(|port| *port != 0)?,
-    })
-}
-
-fn origin_host(written: Option<&str>, faults: &mut Faults) -> OriginHost {
-    match written {
-        None | Some("preserve") => OriginHost::Preserve,
-        Some("origin") => OriginHost::Origin,
-        Some(text) => host::configured(text).map_or_else(
-            |_| {
-                let remedy = "write \"preserve\", \"origin\" or a host name";
-                faults.text("origin_host", text, remedy);
-                OriginHost::Preserve
-            },
-            OriginHost::Named,
-        ),
     }
 }
 

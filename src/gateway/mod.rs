@@ -7,6 +7,7 @@
 mod asker;
 mod log;
 mod own;
+mod stick;
 mod through;
 
 use std::cell::RefCell;
@@ -25,7 +26,8 @@ use crate::incoming::ClientBody;
 use crate::ledger::{InUse, Ledger};
 use crate::load::InFlight;
 use crate::metrics as names;
-use crate::origin::{Body, Origin};
+use crate::origin::Body;
+use crate::origins::Origins;
 use crate::pages::NoticeKind;
 use crate::reception::{Outcome, Reception, Site, TokenMemory, Who};
 use crate::room::decision::{Credential, Decision, Kind, decide};
@@ -70,7 +72,7 @@ type Here = Rc<Arc<Site>>;
 pub struct Gateway {
     reception: Arc<Reception>,
     manner: Arc<Manner>,
-    origin: Origin,
+    origins: Origins,
     tokens: TokenMemory,
     last: Last,
     site: RefCell<Here>,
@@ -171,7 +173,7 @@ fn is_bypassed(ledger: &Ledger, headers: &HeaderMap, asker: &Asker) -> bool {
 impl Gateway {
     /// A front door for this thread.
     #[must_use]
-    pub fn new(reception: Arc<Reception>, manner: Arc<Manner>, origin: Origin) -> Self {
+    pub fn new(reception: Arc<Reception>, manner: Arc<Manner>, origins: Origins) -> Self {
         let metrics = &reception.metrics;
         Self {
             counts: Counts {
@@ -183,7 +185,7 @@ impl Gateway {
             site: RefCell::new(Rc::new(reception.site.load_full())),
             reception,
             manner,
-            origin,
+            origins,
             tokens: TokenMemory::default(),
             last: Last::default(),
         }

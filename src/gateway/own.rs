@@ -92,6 +92,7 @@ fn word(kind: NoticeKind) -> &'static str {
         NoticeKind::RateLimited => "Too many newcomers from this address.\n",
         NoticeKind::OriginUnreachable => "The site cannot be reached.\n",
         NoticeKind::OriginSlow => "The site did not answer in time.\n",
+        NoticeKind::OriginBusy => "The site has too much to do at the moment.\n",
         NoticeKind::UnknownHost => "This host is not served here.\n",
         NoticeKind::UnknownKey => "Try again in a moment.\n",
     }
@@ -263,18 +264,25 @@ pub(super) fn origin_failed(asker: &Asker, status: StatusCode) -> Answer {
     let kind = match status {
         StatusCode::GATEWAY_TIMEOUT => NoticeKind::OriginSlow,
         StatusCode::BAD_GATEWAY => NoticeKind::OriginUnreachable,
+        StatusCode::SERVICE_UNAVAILABLE => NoticeKind::OriginBusy,
         _ => return plain(status, "The request could not be understood.\n"),
     };
+    let retry_after = (kind == NoticeKind::OriginBusy).then_some(BUSY_RETRY_SECONDS);
     if wants_problem(asker.kind) {
-        let title = if kind == NoticeKind::OriginSlow {
-            "The site did not answer in time"
-        } else {
-            "The site cannot be reached"
+        let title = match kind {
+            NoticeKind::OriginSlow => "The site did not answer in time",
+            NoticeKind::OriginBusy => "The site has too much to do at the moment",
+            _ => "The site cannot be reached",
         };
         let document = json!({
             "type": "about:blank", "title": title, "status": status.as_u16(), "detail": title,
         });
-        return own(status, "application/problem+json", document.to_string());
+        let mut answer = own(status, "application/problem+json", document.to_string());
+        if let Some(seconds) = retry_after {
+            let headers = answer.headers_mut();
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        return answer;
     }
-    notice(asker, kind, None)
+    notice(asker, kind, retry_after)
 }

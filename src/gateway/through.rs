@@ -6,20 +6,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, StatusCode};
 
 use super::asker::{Asker, SUMUN_TOKEN};
-use super::{Answer, Counted, Gateway, own, put, visit};
+use super::{Answer, Counted, Gateway, own, put, stick, visit};
 use crate::incoming::ClientBody;
 use crate::ledger::{Ledger, Stay};
 use crate::load::InFlight;
 use crate::metrics as names;
-use crate::origin::{Client, Cookie, Forward, Forwarded, OriginError};
+use crate::origin::{Client, Forward, Forwarded, OriginError};
+use crate::origins::Group;
 use crate::reception::Inside;
 use crate::room::decision::Kind;
 use crate::room::time::{Timestamp, millis};
-use crate::token::cookie::{self, Place};
+use crate::token::cookie::Place;
 use crate::token::{Pass, Token};
 
 static SUMUN_SESSION: HeaderName = HeaderName::from_static("sumun-session");
@@ -42,15 +43,23 @@ impl Gateway {
         let ledger = passage.ledger.as_ref();
         let in_flight = ledger.and_then(|ledger| in_flight(ledger, asker));
         let visit = visit(in_flight, passage.stay.as_ref().map(Stay::hold), counted);
-        let forward = self.forward(&mut request, asker, &passage);
+        let group = self.origins.of(ledger.map(|ledger| &ledger.id));
+        let forward = self.forward(&mut request, asker, &passage, group.as_deref());
         async move {
-            let mut answer = match self.origin.forward(request, forward, visit).await {
-                Ok(Forwarded::Response(answer, timing)) => {
+            let Some(group) = group else {
+                return own::origin_failed(asker, StatusCode::BAD_GATEWAY);
+            };
+            let wanted = stick::wanted(&group, request.headers());
+            let sent = group.forward(request, forward, wanted, visit).await;
+            let mut answer = match sent.map(|sent| (sent.forwarded, sent.by)) {
+                Ok((Forwarded::Response(mut answer, timing), by)) => {
                     let failed = answer.status().is_server_error();
                     self.measured(&passage, Some(timing.first_byte), failed);
+                    let whose = (asker, passage.ledger.as_deref());
+                    stick::stick(&group, (wanted, by), whose, &mut answer);
                     answer
                 }
-                Ok(Forwarded::Tunnel(answer, tunnel)) => {
+                Ok((Forwarded::Tunnel(answer, tunnel), _)) => {
                     let gone = gone(passage.stay.clone(), self.reception.clone());
                     tokio::task::spawn_local(tunnel.run(gone));
                     answer
@@ -109,15 +118,12 @@ impl Gateway {
         request: &mut Request<ClientBody>,
         asker: &Asker,
         passage: &Passage,
+        group: Option<&Group>,
     ) -> Forward {
         let headers = request.headers_mut();
         let keep = self.manner.forward_token;
         let token = headers.remove(&SUMUN_TOKEN).filter(|_| keep);
-        let cookie = if keep {
-            Cookie::AsSent
-        } else {
-            other_cookies(headers)
-        };
+        let cookie = stick::cookies(headers, keep, group);
         let mut own = Vec::with_capacity(4);
         own.extend(token.map(|token| (SUMUN_TOKEN.clone(), token)));
         if let Some(ledger) = &passage.ledger {
@@ -296,36 +302,6 @@ async fn gone(stay: Option<Arc<Stay>>, reception: Arc<crate::reception::Receptio
     }
 }
 
-/// The `Cookie` header without ours.
-fn other_cookies(headers: &HeaderMap) -> Cookie {
-    let mut lines = headers.get_all(header::COOKIE).iter();
-    let (Some(first), more) = (lines.next(), lines.next().is_some()) else {
-        return Cookie::AsSent;
-    };
-    if !more {
-        return match cookie::without_ours(first) {
-            None => Cookie::AsSent,
-            Some(None) => Cookie::Removed,
-            Some(Some(rest)) => Cookie::Replaced(rest),
-        };
-    }
-    // Several lines are one list (RFC 9113 §8.2.3).
-    let rest: Vec<HeaderValue> = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|line| cookie::without_ours(line).unwrap_or_else(|| Some(line.clone())))
-        .collect();
-    let joined = rest
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect::<Vec<_>>()
-        .join(&b"; "[..]);
-    match HeaderValue::from_bytes(&joined) {
-        Ok(value) if !joined.is_empty() => Cookie::Replaced(value),
-        _ => Cookie::Removed,
-    }
-}
-
 fn cache_control(headers: &HeaderMap) -> impl Iterator<Item = String> + '_ {
     headers
         .get_all(header::CACHE_CONTROL)
@@ -336,7 +312,7 @@ fn cache_control(headers: &HeaderMap) -> impl Iterator<Item = String> + '_ {
 }
 
 /// Nobody but the visitor's own browser stores it (RFC 9111 §5.2.2).
-fn is_private(headers: &HeaderMap) -> bool {
+pub(super) fn is_private(headers: &HeaderMap) -> bool {
     cache_control(headers).any(|directive| matches!(directive.as_str(), "no-store" | "private"))
 }
 
@@ -350,7 +326,7 @@ fn is_public(headers: &HeaderMap) -> bool {
 }
 
 /// Takes an answer that now carries a pass out of all shared caches.
-fn make_private(headers: &mut HeaderMap) {
+pub(super) fn make_private(headers: &mut HeaderMap) {
     let mut kept: Vec<String> = cache_control(headers)
         .filter(|d| !d.is_empty() && d != "public" && !d.starts_with("s-maxage"))
         .collect();
@@ -395,25 +371,5 @@ mod tests {
         assert!(!is_private(&headers(&[("cache-control", "no-cache")])));
         assert!(is_public(&headers(&[("cache-control", "s-maxage=5")])));
         assert!(!is_public(&headers(&[])));
-    }
-
-    #[test]
-    fn other_cookies_stay_as_they_were_sent() {
-        assert_eq!(
-            other_cookies(&headers(&[("cookie", "a=1; b=2")])),
-            Cookie::AsSent
-        );
-        assert_eq!(
-            other_cookies(&headers(&[("cookie", "a=1; sumun_main=x; b=2")])),
-            Cookie::Replaced(HeaderValue::from_static("a=1; b=2"))
-        );
-        assert_eq!(
-            other_cookies(&headers(&[("cookie", "sumun_main=x")])),
-            Cookie::Removed
-        );
-        let mut two = headers(&[("cookie", "a=1")]);
-        two.append("cookie", HeaderValue::from_static("sumun_main=x; b=2"));
-        let joined = Cookie::Replaced(HeaderValue::from_static("a=1; b=2"));
-        assert_eq!(other_cookies(&two), joined);
     }
 }

@@ -2,18 +2,20 @@
 //! whether a byte of answer was heard, because only silence allows a retry.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use rustls::ClientConfig;
-use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::names::Names;
 use super::{OriginError, OriginSettings};
 
 /// Whether the origin said anything since the flag was last lowered.
@@ -44,63 +46,79 @@ impl Heard {
     }
 }
 
-/// Opens a connection, name resolution and TLS handshake included, within `settings.connect`.
-pub(crate) async fn connect(settings: &OriginSettings) -> Result<(Wire, Heard), OriginError> {
-    let stream = tokio::time::timeout(settings.connect, open(settings))
+/// A connection that stands.
+pub(crate) struct Opened {
+    pub(crate) wire: Wire,
+    pub(crate) heard: Heard,
+    /// Where it leads to.
+    pub(crate) address: SocketAddr,
+}
+
+/// Opens a connection, name resolution and TLS handshake included, within `limit`.
+pub(crate) async fn connect(
+    settings: &OriginSettings,
+    names: &Names,
+    limit: Duration,
+) -> Result<Opened, OriginError> {
+    let until = Instant::now() + limit;
+    let (stream, address) = tokio::time::timeout_at(until, open(settings, names, until))
         .await
         .map_err(|_| OriginError::ConnectTimeout)?
-        .map_err(OriginError::Connect)?;
+        .map_err(|fault| match fault.kind() {
+            io::ErrorKind::TimedOut => OriginError::ConnectTimeout,
+            _ => OriginError::Connect(fault),
+        })?;
     let heard = Heard::default();
-    Ok((
-        Wire {
+    Ok(Opened {
+        wire: Wire {
             stream,
             heard: heard.clone(),
         },
         heard,
-    ))
+        address,
+    })
 }
 
-/// TLS towards origins: the machine's trusted roots and `extra_roots`, HTTP/1.1 by ALPN.
-///
-/// # Errors
-/// When no root certificate at all can be loaded, or an extra one is malformed.
-pub(crate) fn tls(extra_roots: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(native.certs);
-    for root in extra_roots {
-        roots
-            .add(root.clone())
-            .map_err(|fault| format!("a root certificate for the origin is malformed: {fault}"))?;
-    }
-    if roots.is_empty() {
-        return Err(format!(
-            "no trusted root certificates were found on this machine (install ca-certificates): {:?}",
-            native.errors
-        ));
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|fault| fault.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
-async fn open(settings: &OriginSettings) -> io::Result<Stream> {
-    let tcp = TcpStream::connect((settings.host.as_str(), settings.port)).await?;
+async fn open(
+    settings: &OriginSettings,
+    names: &Names,
+    until: Instant,
+) -> io::Result<(Stream, SocketAddr)> {
+    let (tcp, address) = reach(names, until).await?;
     tcp.set_nodelay(true)?;
-    let Some(tls) = &settings.tls else {
-        return Ok(Stream::Plain(tcp));
+    let Some((tls, name)) = &settings.tls else {
+        return Ok((Stream::Plain(tcp), address));
     };
-    let name = ServerName::try_from(settings.host.clone())
-        .map_err(|fault| io::Error::new(io::ErrorKind::InvalidInput, fault))?;
-    let stream = TlsConnector::from(Arc::clone(tls))
-        .connect(name, tcp)
+    let stream = TlsConnector::from(Arc::clone(&tls.config))
+        .connect(name.clone(), tcp)
         .await?;
-    Ok(Stream::Tls(Box::new(stream)))
+    Ok((Stream::Tls(Box::new(stream)), address))
+}
+
+/// Tries the addresses of the name, the last good one first; each gets its part
+/// of the time that is left, so that a dead one takes none of the others with it.
+async fn reach(names: &Names, until: Instant) -> io::Result<(TcpStream, SocketAddr)> {
+    let known = names.addresses().await?;
+    let count = known.addresses.len();
+    let first = known.preferred.load(Ordering::Relaxed);
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for step in 0..count {
+        let place = (first + step) % count;
+        let Some(address) = known.addresses.get(place).copied() else {
+            break;
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        let part = left / u32::try_from(count - step).unwrap_or(1).max(1);
+        match tokio::time::timeout(part, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => {
+                known.preferred.store(place, Ordering::Relaxed);
+                return Ok((tcp, address));
+            }
+            Ok(Err(fault)) => last = fault,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
 }
 
 impl AsyncRead for Wire {

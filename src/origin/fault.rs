@@ -12,6 +12,9 @@ pub enum OriginError {
     /// No connection was opened in time.
     #[error("the origin did not accept a connection in time")]
     ConnectTimeout,
+    /// All connections that the origin may have are in use, and none came free in time.
+    #[error("all connections to the origin are in use")]
+    NoConnectionFree,
     /// The connection ended before the head of the answer.
     #[error("the origin closed the connection before answering: {0}")]
     Reset(hyper::Error),
@@ -49,6 +52,7 @@ impl OriginError {
             Self::ConnectTimeout | Self::FirstByteTimeout | Self::IdleTimeout => {
                 StatusCode::GATEWAY_TIMEOUT
             }
+            Self::NoConnectionFree => StatusCode::SERVICE_UNAVAILABLE,
             Self::RequestBody | Self::ClientGone => StatusCode::BAD_REQUEST,
             Self::Connect(_)
             | Self::Reset(_)
@@ -65,6 +69,7 @@ impl OriginError {
         match self {
             Self::Connect(_) => "connect",
             Self::ConnectTimeout => "connect_timeout",
+            Self::NoConnectionFree => "no_connection_free",
             Self::Reset(_) => "reset",
             Self::FirstByteTimeout => "first_byte_timeout",
             Self::IdleTimeout => "idle_timeout",

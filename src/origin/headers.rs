@@ -36,13 +36,8 @@ pub(crate) struct Framing {
     pub(crate) named_length: Option<u64>,
 }
 
-/// Makes the client's head the one that the origin gets.
-pub(crate) fn prepare_request(
-    parts: &mut Parts,
-    has_body: bool,
-    forward: Forward,
-    settings: &OriginSettings,
-) -> Asked {
+/// Makes the client's head the one that an origin gets, but for its `Host`.
+pub(crate) fn prepare_request(parts: &mut Parts, has_body: bool, forward: Forward) -> Asked {
     let seen = Seen::of(&parts.headers);
     // HTTP/1.0 knows no upgrade (RFC 9110 §7.8).
     let upgrade = (seen.upgrade && !has_body && parts.version == http::Version::HTTP_11)
@@ -89,7 +84,6 @@ pub(crate) fn prepare_request(
         headers.insert(name, value);
     }
     headers.append(header::VIA, via(parts.version));
-    put_on_host(headers, settings);
     parts.version = http::Version::HTTP_11;
     origin_form(&mut parts.uri);
     Asked { upgrade }
@@ -399,7 +393,8 @@ fn append_forwarded(headers: &mut HeaderMap, forward: &Forward, scheme: &str) {
     }
 }
 
-fn put_on_host(headers: &mut HeaderMap, settings: &OriginSettings) {
+/// The `Host` that this origin is to see.
+pub(crate) fn put_on_host(headers: &mut HeaderMap, settings: &OriginSettings) {
     match &settings.host_header {
         HostHeader::Preserve => {
             // An HTTP/1.0 client may name no host; HTTP/1.1 must.

@@ -1,80 +1,45 @@
 //! The way to the customer's origin: one request out, one answer back, with every
 //! duty of an HTTP/1.1 intermediary (RFC 9110 §7) and as little work as that allows.
-//! One [`Origin`] lives on each data thread; nothing in it is shared between threads.
+//! One [`Origin`] lives on each data thread; what threads share of it is a [`Remote`].
 
 mod body;
+mod check;
 mod connect;
+mod errand;
 mod fault;
 mod framing;
 mod headers;
+mod names;
 mod pool;
+mod remote;
+mod secure;
+mod settings;
+mod slots;
 mod tunnel;
 
-use std::future::{Future, poll_fn};
+use std::cell::RefCell;
 use std::net::IpAddr;
-use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
-use http_body::Body as _;
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use tokio::time::Instant;
+use http::{Request, Response};
 
 pub use body::{Body, OriginBody};
+pub use errand::{Arrived, Errand, Setback};
 pub use fault::OriginError;
+pub use names::{Names, Resolver, Script};
+pub use remote::{Remote, Traffic, Underway, WAITS};
 pub use rustls::pki_types::CertificateDer;
+pub use secure::{OriginTls, Trust};
+pub use settings::{HostHeader, InvalidOrigin, OriginSettings};
 pub use tunnel::{Tunnel, TunnelEnd};
 
-use crate::alarm::{Alarm, Ticker};
+use crate::alarm::Ticker;
+use crate::clock::Clock;
 use crate::incoming::ClientBody;
-use body::{RequestBody, Silence, Stage, Upload};
-use pool::{Lease, Pool};
-
-/// Where the origin is and how long it may take. Shared by all data threads.
-#[derive(Clone)]
-pub struct OriginSettings {
-    /// The longest that resolving, connecting and TLS may take together.
-    pub connect: Duration,
-    /// The longest from the end of the request to the head of the answer.
-    pub first_byte: Duration,
-    /// The longest between two pieces of a body.
-    pub idle: Duration,
-    /// The longest that a tunnel may move nothing.
-    pub tunnel_idle: Duration,
-    /// How long an unused connection is kept; shorter than the origin's own limit.
-    pub pool_idle: Duration,
-    /// How many unused connections a data thread keeps.
-    pub pool_max_idle: usize,
-    /// What the origin gets as `Host`.
-    pub host_header: HostHeader,
-    /// Write header names as `Content-Length`, for old origins that mind.
-    pub title_case_headers: bool,
-    host: String,
-    port: u16,
-    authority: HeaderValue,
-    tls: Option<Arc<rustls::ClientConfig>>,
-}
-
-/// The `Host` that the origin gets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HostHeader {
-    /// The one that the client sent.
-    Preserve,
-    /// The origin's own, from its URL.
-    Origin,
-    /// This one.
-    Name(HeaderValue),
-}
-
-/// An origin's URL that cannot be used; says why and what to write instead.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0}")]
-pub struct InvalidOrigin(String);
+use pool::Pool;
 
 /// What was decided about one request before it is forwarded.
 pub struct Forward {
@@ -136,109 +101,120 @@ pub struct Origin {
 }
 
 struct Shared {
-    settings: Arc<OriginSettings>,
     pool: Rc<Pool>,
+    pulse: Rc<Pulse>,
     ticker: Rc<Ticker>,
     first_byte: u32,
     idle: u32,
 }
 
-enum Failure {
-    Sending(Box<TrySendError<Request<RequestBody>>>),
-    Late(OriginError),
+/// The coarse time of one data thread, for all its origins: deadlines are looked
+/// at and unused connections lapse with each tick.
+pub struct Pulse {
+    ticker: Rc<Ticker>,
+    pools: RefCell<Vec<Weak<Pool>>>,
 }
 
-impl OriginSettings {
-    /// The settings for `url` (`http://host[:port]` or `https://host[:port]`) with the
-    /// default limits. For https the machine's root certificates are loaded, and
-    /// `extra_roots` are trusted as well.
-    ///
-    /// # Errors
-    /// When the URL is of another scheme, has no host, or has a path, query or user.
-    pub fn new(url: &str, extra_roots: &[CertificateDer<'static>]) -> Result<Self, InvalidOrigin> {
-        let invalid =
-            |why: &str| InvalidOrigin(format!("{why}; write http://host:port or https://host"));
-        let parsed = url::Url::parse(url).map_err(|fault| invalid(&fault.to_string()))?;
-        let https = match parsed.scheme() {
-            "http" => false,
-            "https" => true,
-            other => return Err(invalid(&format!("scheme {other} is unknown"))),
-        };
-        if !parsed.username().is_empty() || parsed.password().is_some() {
-            return Err(invalid("a user name or password is not supported"));
-        }
-        if !matches!(parsed.path(), "" | "/")
-            || parsed.query().is_some()
-            || parsed.fragment().is_some()
-        {
-            return Err(invalid("a path, query or fragment is not supported"));
-        }
-        let shown = parsed.host_str().ok_or_else(|| invalid("no host"))?;
-        let authority = match parsed.port() {
-            Some(port) => format!("{shown}:{port}"),
-            None => shown.to_owned(),
-        };
-        let tls = https
-            .then(|| connect::tls(extra_roots))
-            .transpose()
-            .map_err(InvalidOrigin)?;
-        Ok(Self {
-            connect: Duration::from_secs(3),
-            first_byte: Duration::from_secs(60),
-            idle: Duration::from_secs(60),
-            tunnel_idle: Duration::from_secs(3600),
-            pool_idle: Duration::from_secs(4),
-            pool_max_idle: 256,
-            host_header: HostHeader::Preserve,
-            title_case_headers: false,
-            host: shown.trim_matches(['[', ']']).to_owned(),
-            port: parsed.port_or_known_default().unwrap_or(80),
-            authority: HeaderValue::try_from(authority)
-                .map_err(|_| invalid("the host is malformed"))?,
-            tls,
-        })
-    }
-}
-
-impl Origin {
-    /// The origin for this thread. Must be called inside a `LocalSet`, where it
-    /// leaves a task that looks at deadlines until the last clone is dropped.
+impl Pulse {
+    /// A pulse fast enough for these settings. Must be called inside a `LocalSet`,
+    /// where it leaves a task that ends when the pulse is dropped.
     #[must_use]
-    pub fn new(settings: Arc<OriginSettings>) -> Self {
+    pub fn new(settings: &OriginSettings) -> Rc<Self> {
         let shortest = settings
             .first_byte
             .min(settings.idle)
             .min(settings.pool_idle);
-        let tick = (shortest / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
-        let ticker = Ticker::new(tick);
-        let shared = Rc::new(Shared {
-            pool: Pool::new(&settings, Rc::clone(&ticker)),
-            first_byte: ticker.ticks(settings.first_byte),
-            idle: ticker.ticks(settings.idle),
-            ticker,
-            settings,
+        Self::each((shortest / 10).clamp(Duration::from_millis(10), Duration::from_secs(1)))
+    }
+
+    /// The slowest pulse. Must be called inside a `LocalSet`.
+    #[must_use]
+    pub fn every_second() -> Rc<Self> {
+        Self::each(Duration::from_secs(1))
+    }
+
+    fn each(tick: Duration) -> Rc<Self> {
+        let pulse = Rc::new(Self {
+            ticker: Ticker::new(tick),
+            pools: RefCell::default(),
         });
-        let watched = Rc::downgrade(&shared);
+        let watched = Rc::downgrade(&pulse);
         tokio::task::spawn_local(async move {
             let mut interval = tokio::time::interval(tick);
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             interval.tick().await;
             loop {
                 interval.tick().await;
-                let Some(shared) = watched.upgrade() else {
+                let Some(pulse) = watched.upgrade() else {
                     return;
                 };
-                shared.ticker.advance();
-                shared.pool.expire();
+                pulse.beat();
             }
         });
-        Self { shared }
+        pulse
+    }
+
+    /// What counts the ticks.
+    #[must_use]
+    pub fn ticker(&self) -> &Rc<Ticker> {
+        &self.ticker
+    }
+
+    fn beat(&self) {
+        self.ticker.advance();
+        self.pools.borrow_mut().retain(|pool| {
+            let pool = pool.upgrade();
+            if let Some(pool) = &pool {
+                pool.expire();
+            }
+            pool.is_some()
+        });
+    }
+}
+
+impl Origin {
+    /// The only origin, for this thread. Must be called inside a `LocalSet`, where
+    /// it leaves a task that looks at deadlines until the last clone is dropped.
+    #[must_use]
+    pub fn new(settings: Arc<OriginSettings>) -> Self {
+        let pulse = Pulse::new(&settings);
+        let settings = Arc::unwrap_or_clone(settings);
+        let remote = Remote::new(
+            settings,
+            (Resolver::System, Clock::system()),
+            Arc::default(),
+        );
+        Self::on(&pulse, Arc::new(remote))
+    }
+
+    /// An origin that other threads use too, for this thread.
+    #[must_use]
+    pub fn on(pulse: &Rc<Pulse>, remote: Arc<Remote>) -> Self {
+        let ticker = Rc::clone(&pulse.ticker);
+        let (first_byte, idle) = (remote.settings.first_byte, remote.settings.idle);
+        let pool = Pool::new(remote, Rc::clone(&ticker));
+        pulse.pools.borrow_mut().push(Rc::downgrade(&pool));
+        Self {
+            shared: Rc::new(Shared {
+                pool,
+                pulse: Rc::clone(pulse),
+                first_byte: ticker.ticks(first_byte),
+                idle: ticker.ticks(idle),
+                ticker,
+            }),
+        }
     }
 
     /// How many unused connections are kept at the moment.
     #[must_use]
     pub fn idle_connections(&self) -> usize {
         self.shared.pool.len()
+    }
+
+    /// What all threads share of it.
+    #[must_use]
+    pub fn remote(&self) -> &Arc<Remote> {
+        &self.shared.pool.remote
     }
 
     /// Forwards one request, already checked by the server, and gives the head of
@@ -253,173 +229,13 @@ impl Origin {
         forward: Forward,
         guard: G,
     ) -> Result<Forwarded<G>, OriginError> {
-        let began = Instant::now();
-        let shared = &*self.shared;
-        let (mut parts, incoming) = request.into_parts();
-        if parts.method == Method::OPTIONS && headers::last_forward(&mut parts.headers) {
-            return Ok(Forwarded::Response(
-                last_forward(),
-                Timing {
-                    first_byte: Duration::ZERO,
-                },
-            ));
-        }
-        let client = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
-        let (body, upload) = RequestBody::new(incoming, &shared.ticker);
-        let asked =
-            headers::prepare_request(&mut parts, upload.is_some(), forward, &shared.settings);
-        let method = parts.method.clone();
-        let request = Request::from_parts(parts, body);
-        let (mut response, lease) = shared.exchange(request, upload.as_ref()).await?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let (Some(asked), Some(client)) = (&asked.upgrade, client) else {
-                return Err(OriginError::UnsolicitedUpgrade);
-            };
-            headers::prepare_switch(&mut response, asked)?;
-            lease.let_go();
-            let tunnel = Tunnel {
-                client,
-                origin: hyper::upgrade::on(&mut response),
-                idle: shared.settings.tunnel_idle,
-                guard,
-            };
-            return Ok(Forwarded::Tunnel(response.map(|_| Body::Empty), tunnel));
-        }
-        let bodiless = method == Method::HEAD || response.status() == StatusCode::NOT_MODIFIED;
-        let framing = headers::prepare_response(&mut response, bodiless)?;
-        let timing = Timing {
-            first_byte: began.elapsed(),
+        let connect = self.remote().settings.connect;
+        let ticker = self.shared.pulse.ticker();
+        let Some(mut errand) = Errand::new(request, forward, ticker, connect) else {
+            return Ok(Errand::last_forward());
         };
-        let not_modified = response.status() == StatusCode::NOT_MODIFIED;
-        let response = response.map(|incoming| {
-            if !incoming.is_end_stream() {
-                return Body::Origin(OriginBody {
-                    incoming,
-                    lease: Some(lease),
-                    reusable: framing.reusable,
-                    upload,
-                    silence: Silence {
-                        alarm: Alarm::new(Rc::clone(&shared.ticker)),
-                        limit: shared.idle,
-                        due: None,
-                    },
-                    guard: Some(guard),
-                });
-            }
-            if framing.reusable && Upload::is_whole(upload.as_deref()) {
-                lease.give_back();
-            }
-            match framing.named_length {
-                Some(length) if not_modified => Body::Absent(length),
-                _ => Body::Empty,
-            }
-        });
-        Ok(Forwarded::Response(response, timing))
-    }
-}
-
-impl Shared {
-    /// Sends the request and waits for the head of the answer. Once, on a reused
-    /// connection that died without a word, it is tried anew (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
-    async fn exchange(
-        &self,
-        mut request: Request<RequestBody>,
-        upload: Option<&Rc<Upload>>,
-    ) -> Result<(Response<Incoming>, Lease), OriginError> {
-        let mut reusable = self.pool.take();
-        loop {
-            let mut lease = match reusable.take() {
-                Some(lease) => lease,
-                None => self.pool.open(&self.settings).await?,
-            };
-            let spare = (lease.reused && upload.is_none() && request.method().is_idempotent())
-                .then(|| copy_head(&request));
-            lease.heard.lower();
-            let sending = lease.sender.try_send_request(request);
-            match self.answer(sending, upload).await {
-                Ok(response) => return Ok((response, lease)),
-                Err(Failure::Late(fault)) => return Err(fault),
-                Err(Failure::Sending(mut fault)) => {
-                    let unsent = fault.take_message();
-                    let again = unsent.or_else(|| spare.filter(|_| !lease.heard.is_raised()));
-                    match again {
-                        Some(again) if lease.reused => request = again,
-                        _ => return Err(classify(fault.into_error(), upload)),
-                    }
-                }
-            }
-        }
-    }
-
-    /// Waits for the head of the answer. While the client uploads, the origin has
-    /// only to keep taking; the limit for its answer begins at the end of the request.
-    async fn answer(
-        &self,
-        sending: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
-        upload: Option<&Rc<Upload>>,
-    ) -> Result<Response<Incoming>, Failure> {
-        let mut sending = pin!(sending);
-        let mut alarm = Alarm::new(Rc::clone(&self.ticker));
-        let began = self.ticker.now();
-        poll_fn(|context| {
-            if let Poll::Ready(outcome) = sending.as_mut().poll(context) {
-                return Poll::Ready(outcome.map_err(|fault| Failure::Sending(Box::new(fault))));
-            }
-            loop {
-                let now = self.ticker.now();
-                let recheck = now.saturating_add(self.first_byte.min(self.idle));
-                let (due, look, fault) = match upload.map(|upload| upload.stage()) {
-                    None => {
-                        let due = began.saturating_add(self.first_byte);
-                        (due, due, OriginError::FirstByteTimeout)
-                    }
-                    Some(Stage::Whole(since)) => {
-                        let due = since.saturating_add(self.first_byte);
-                        (due, due, OriginError::FirstByteTimeout)
-                    }
-                    Some(Stage::Sending(since)) => {
-                        let due = since.saturating_add(self.idle);
-                        (due, due.min(recheck), OriginError::IdleTimeout)
-                    }
-                    // The client's slowness is for the server to limit.
-                    Some(Stage::Client | Stage::Malformed | Stage::Gone) => {
-                        (u32::MAX, recheck, OriginError::ClientGone)
-                    }
-                };
-                if now >= due {
-                    return Poll::Ready(Err(Failure::Late(fault)));
-                }
-                if alarm.poll_until(look, context).is_pending() {
-                    return Poll::Pending;
-                }
-            }
-        })
-        .await
-    }
-}
-
-/// The head once more, for a retry; only for requests without a body.
-fn copy_head(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
-}
-
-/// The answer to an OPTIONS that may go no further (RFC 9110 §7.6.2).
-fn last_forward<G>() -> Response<Body<G>> {
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response
-}
-
-/// Whose fault it was that hyper gave up.
-fn classify(fault: hyper::Error, upload: Option<&Rc<Upload>>) -> OriginError {
-    match upload.map(|upload| upload.stage()) {
-        Some(Stage::Malformed) => OriginError::RequestBody,
-        Some(Stage::Gone) => OriginError::ClientGone,
-        _ if fault.is_parse() => OriginError::Malformed(fault),
-        _ => OriginError::Reset(fault),
+        let attempt = self.attempt(&mut errand, connect, self.begin());
+        let arrived = attempt.await.map_err(Setback::into_fault)?;
+        self.settle(errand, arrived, guard)
     }
 }

@@ -12,11 +12,15 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional};
 
+use super::pool::Held;
+
 /// A connection that both sides agreed to take out of HTTP. Nothing moves until [`Tunnel::run`].
 pub struct Tunnel<G> {
     pub(crate) client: OnUpgrade,
     pub(crate) origin: OnUpgrade,
     pub(crate) idle: Duration,
+    /// It counts as a request and as a connection of the origin until it has ended.
+    pub(crate) held: Held,
     pub(crate) guard: G,
 }
 
@@ -46,6 +50,7 @@ impl<G> Tunnel<G> {
             client,
             origin,
             idle,
+            held,
             guard,
         } = self;
         let mut close = pin!(close);
@@ -65,7 +70,8 @@ impl<G> Tunnel<G> {
         // Whoever is still there learns that it is over; a peer that does not take it is not waited for.
         let farewell = async { tokio::join!(client.shutdown(), origin.shutdown()) };
         let _gone_or_slow = tokio::time::timeout(Duration::from_secs(1), farewell).await;
-        drop(guard);
+        drop((client, origin));
+        drop((held, guard));
         end
     }
 }

@@ -44,6 +44,8 @@ pub enum NoticeKind {
     OriginUnreachable,
     /// The origin did not answer in time.
     OriginSlow,
+    /// All connections that the origin may have are in use.
+    OriginBusy,
     /// A host name that is not served here.
     UnknownHost,
     /// A token signed with a key that this gateway does not know (yet).
@@ -52,7 +54,7 @@ pub enum NoticeKind {
 
 impl NoticeKind {
     /// Every kind, for those who must show them all.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::LineFull,
         Self::Closed,
         Self::NotBegun,
@@ -60,6 +62,7 @@ impl NoticeKind {
         Self::RateLimited,
         Self::OriginUnreachable,
         Self::OriginSlow,
+        Self::OriginBusy,
         Self::UnknownHost,
         Self::UnknownKey,
     ];
@@ -68,9 +71,12 @@ impl NoticeKind {
     #[must_use]
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::LineFull | Self::Closed | Self::NotBegun | Self::Ended | Self::UnknownKey => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::LineFull
+            | Self::Closed
+            | Self::NotBegun
+            | Self::Ended
+            | Self::OriginBusy
+            | Self::UnknownKey => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::OriginUnreachable => StatusCode::BAD_GATEWAY,
             Self::OriginSlow => StatusCode::GATEWAY_TIMEOUT,

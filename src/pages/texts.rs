@@ -40,6 +40,7 @@ pub(super) struct Texts {
     pub(super) live: LiveTexts,
     pub(super) origin_unreachable: Saying,
     pub(super) origin_slow: Saying,
+    pub(super) origin_busy: Saying,
     pub(super) unknown_host: Saying,
     pub(super) unknown_key: Saying,
 }
@@ -139,6 +140,7 @@ impl Texts {
             NoticeKind::RateLimited => self.live.blocked.rate_limited,
             NoticeKind::OriginUnreachable => self.origin_unreachable,
             NoticeKind::OriginSlow => self.origin_slow,
+            NoticeKind::OriginBusy => self.origin_busy,
             NoticeKind::UnknownHost => self.unknown_host,
             NoticeKind::UnknownKey => self.unknown_key,
         }
@@ -292,6 +294,10 @@ static ENGLISH: Texts = Texts {
         "The site takes too long",
         "The server behind this address did not answer in time. If you were sending or paying for something, check whether it went through before you repeat it.",
     ),
+    origin_busy: Saying(
+        "The site is very busy",
+        "The server behind this address has too much to do at the moment, and your request was not passed on. Please try again shortly.",
+    ),
     unknown_host: Saying(
         "No site at this address",
         "This server does not serve the name you asked for. Please check the address.",
@@ -367,6 +373,10 @@ static KOREAN: Texts = Texts {
     origin_slow: Saying(
         "응답이 늦어지고 있습니다",
         "서버가 제시간에 응답하지 않았습니다. 전송이나 결제 중이었다면 처리되었는지 먼저 확인한 뒤 다시 시도해 주세요.",
+    ),
+    origin_busy: Saying(
+        "지금 이용자가 매우 많습니다",
+        "서버가 처리 중인 요청이 많아 요청이 전달되지 않았습니다. 잠시 후 다시 시도해 주세요.",
     ),
     unknown_host: Saying(
         "이 주소에는 사이트가 없습니다",

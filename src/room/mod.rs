@@ -3,11 +3,13 @@
 
 pub mod admission;
 pub mod census;
+pub mod choice;
 pub mod decision;
 pub mod estimate;
 pub mod event;
 pub mod faults;
 pub mod gate;
+pub mod health;
 pub mod host;
 pub mod pages;
 pub mod paths;

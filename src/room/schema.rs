@@ -15,7 +15,7 @@ use super::{
 };
 
 /// One key.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Key {
     /// Its name in the file.
     pub name: &'static str,
@@ -26,7 +26,7 @@ pub struct Key {
 }
 
 /// What may stand at a key.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// Text of at most so many characters.
     Text(usize),

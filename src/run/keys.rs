@@ -22,15 +22,21 @@ const NAME_FILE: &str = "gateway-id";
 /// The name of a generated key.
 const KEY_ID: &str = "local";
 
-/// The signing keys: the configured ones, or one made and kept.
-pub(super) fn signing(config: &Config) -> Result<Vec<Key>, RunError> {
+/// The signing keys' names and secrets: the configured ones, or one made and kept.
+pub(super) fn secrets(config: &Config) -> Result<Vec<(String, Vec<u8>)>, RunError> {
     let keys = &config.signing.keys;
     if !keys.is_empty() {
-        let keys = keys.iter().map(|key| Key::new(&key.id, &key.secret));
-        return Ok(keys.collect::<Result<_, _>>()?);
+        let named = keys.iter().map(|key| (key.id.clone(), key.secret.clone()));
+        return Ok(named.collect());
     }
     let secret = kept(config.state_dir.as_deref(), KEY_FILE, fresh_secret)?;
-    Ok(vec![Key::new(KEY_ID, secret.as_bytes())?])
+    Ok(vec![(KEY_ID.to_owned(), secret.into_bytes())])
+}
+
+/// The signing keys of these names and secrets.
+pub(super) fn signing(secrets: &[(String, Vec<u8>)]) -> Result<Vec<Key>, RunError> {
+    let keys = secrets.iter().map(|(id, secret)| Key::new(id, secret));
+    Ok(keys.collect::<Result<_, _>>()?)
 }
 
 /// A fresh secret of 256 bits, as text.

@@ -6,11 +6,13 @@ mod certificates;
 mod keys;
 mod memory;
 mod open;
+mod origins;
 pub mod reload;
 mod threads;
 
 pub use keys::fresh_secret;
 use memory::Kept;
+use origins::Planner;
 pub use reload::Reload;
 
 use std::fs::File;
@@ -28,11 +30,12 @@ use tracing::{error, info, warn};
 use crate::api::admin::AdminDoor;
 use crate::catalog::{Base, Catalog};
 use crate::clock::Clock;
-use crate::config::{Config, OnFailure, OriginHost, StoreUrl};
+use crate::config::{Config, OnFailure, StoreUrl};
 use crate::controller::Bench;
 use crate::gateway::Manner;
 use crate::metrics::{self as names, Metrics};
-use crate::origin::{HostHeader, OriginSettings};
+use crate::origin::Resolver;
+use crate::origins::{self as fleet, Fleet};
 use crate::reception::Reception;
 use crate::server;
 use crate::store::StoreError;
@@ -163,13 +166,14 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
     tell: impl FnOnce(Running),
 ) -> Result<(), RunError> {
-    let parts = Parts::build(&config).await?;
+    let (parts, planner) = Parts::build(&config).await?;
     let (drain, draining) = watch::channel(false);
     let data = threads::start(&config, &parts, listeners.public, &draining)?;
     let admin = AdminDoor::new(
         &config,
         Arc::clone(&parts.reception),
         Arc::clone(&parts.catalog),
+        Arc::clone(&parts.fleet),
     );
     let doors = [Some(listeners.admin), listeners.metrics]
         .into_iter()
@@ -186,10 +190,12 @@ pub async fn run(
     let catalog = Arc::clone(&parts.catalog);
     tasks.push(tokio::spawn(async move { catalog.run().await }));
     tasks.push(tokio::spawn(upkeep(Arc::clone(&parts.reception))));
+    tasks.push(tokio::spawn(fleet::keep(Arc::clone(&parts.fleet))));
     let certificates = Arc::new(Notify::new());
     tasks.push(tokio::spawn(reloads(
         reload,
         config.clone(),
+        (Arc::clone(&parts.fleet), planner),
         Arc::clone(&parts.bench),
         Arc::clone(&parts.catalog),
         Arc::clone(&certificates),
@@ -211,7 +217,8 @@ pub async fn run(
         reception: Arc::clone(&parts.reception),
         catalog: Arc::clone(&parts.catalog),
     });
-    info!(listen = %config.listen, origin = %config.origin, events = config.events.len(), "sumun is ready");
+    let origins: Vec<String> = config.origins.iter().map(ToString::to_string).collect();
+    info!(listen = %config.listen, origins = %origins.join(", "), events = config.events.len(), "sumun is ready");
     shutdown.await;
     parts.drain(&config, &drain, data).await;
     for task in tasks {
@@ -231,19 +238,28 @@ struct Parts {
     /// Keeps other processes out of the state directory.
     _state_lock: Option<File>,
     manner: Arc<Manner>,
-    origin: Arc<OriginSettings>,
+    fleet: Arc<Fleet>,
     trusted: TrustedProxies,
     front: Option<Arc<Front>>,
 }
 
 impl Parts {
-    async fn build(config: &Config) -> Result<Self, RunError> {
+    async fn build(config: &Config) -> Result<(Self, Planner), RunError> {
         open::files(config.limits.connections);
         let state_dir = config.state_dir.as_deref();
         let state_lock = state_dir.map(open::lock).transpose()?;
         let clock = Clock::system();
         let metrics = Arc::new(Metrics::default());
-        let keyring = Keyring::new(keys::signing(config)?);
+        let secrets = keys::secrets(config)?;
+        let keyring = Keyring::new(keys::signing(&secrets)?);
+        let secrets = secrets.into_iter().map(|(_, secret)| secret);
+        let mut planner = Planner::new(secrets.collect());
+        let fleet = Fleet::new(
+            planner.plan(config)?,
+            clock.clone(),
+            Arc::clone(&metrics),
+            Resolver::System,
+        );
         let gateway = keys::gateway_name(state_dir)?;
         let front = certificates::open(config)?;
         let (store, memory) = open::store(config, &clock).await?;
@@ -274,7 +290,7 @@ impl Parts {
             .collect();
         let header = config.client_address_header.as_deref().unwrap_or_default();
         let trusted = TrustedProxies::new(&proxies, header)?;
-        Ok(Self {
+        let parts = Self {
             manner: Arc::new(Manner {
                 trusted: trusted.clone(),
                 forward_token: config.forward_token,
@@ -282,7 +298,7 @@ impl Parts {
                 access_log: config.log.access,
                 request_ids: request_ids(config),
             }),
-            origin: Arc::new(origin(config)?),
+            fleet: Arc::new(fleet),
             bench,
             reception,
             catalog,
@@ -290,7 +306,8 @@ impl Parts {
             _state_lock: state_lock.flatten(),
             trusted,
             front,
-        })
+        };
+        Ok((parts, planner))
     }
 
     fn save(&self) {
@@ -378,24 +395,6 @@ fn request_ids(config: &Config) -> Option<RequestIds> {
     Some(RequestIds::new(header))
 }
 
-fn origin(config: &Config) -> Result<OriginSettings, RunError> {
-    let mut settings = OriginSettings::new(&config.origin.to_string(), &[])
-        .map_err(|fault| RunError::Origin(fault.to_string()))?;
-    settings.connect = config.timeouts.connect;
-    settings.first_byte = config.timeouts.first_byte;
-    settings.idle = config.timeouts.idle;
-    settings.tunnel_idle = config.timeouts.tunnel_idle;
-    settings.host_header = match &config.origin_host {
-        OriginHost::Preserve => HostHeader::Preserve,
-        OriginHost::Origin => HostHeader::Origin,
-        OriginHost::Named(name) => HostHeader::Name(
-            name.parse()
-                .map_err(|_| RunError::Origin(format!("origin_host {name:?} is no host")))?,
-        ),
-    };
-    Ok(settings)
-}
-
 fn describe(metrics: &Metrics, config: &str) {
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     metrics.gauge(&names::BUILD_INFO, &version).set(1.0);
@@ -433,6 +432,7 @@ async fn upkeep(reception: Arc<Reception>) {
 async fn reloads(
     mut reload: tokio::sync::mpsc::Receiver<Reload>,
     started: Config,
+    (fleet, mut planner): (Arc<Fleet>, Planner),
     bench: Arc<Bench>,
     catalog: Arc<Catalog>,
     certificates: Arc<Notify>,
@@ -450,10 +450,11 @@ async fn reloads(
         let in_force = reload::in_force(&started, &fresh);
         if in_force != *fresh {
             warn!(
-                "the file differs from the one at the start outside of [[event]] and pass_hosts: that part is in force after a restart"
+                "the file differs from the one at the start outside of [[event]], pass_hosts and the origins: that part is in force after a restart"
             );
             reload::tell_of_unwatched(&started, &fresh);
         }
+        planner.replan(&fleet, &in_force);
         catalog.rebase(base(&in_force));
         let hash = Arc::new(in_force.hash());
         let before = bench.config.swap(Arc::clone(&hash));

@@ -68,13 +68,19 @@ pub async fn watch(path: PathBuf, to: mpsc::Sender<Reload>) {
     }
 }
 
-/// What runs after a reload: the fresh file's events and hosts that pass, and
-/// all else as it was at the start.
+/// What runs after a reload: the fresh file's events, hosts that pass and origins,
+/// and all else as it was at the start.
 pub(super) fn in_force(started: &Config, fresh: &Config) -> Config {
     Config {
         events: fresh.events.clone(),
         written_events: fresh.written_events.clone(),
         pass_hosts: fresh.pass_hosts.clone(),
+        origins: fresh.origins.clone(),
+        event_origins: fresh.event_origins.clone(),
+        origin_pool: fresh.origin_pool.clone(),
+        origin_health: fresh.origin_health.clone(),
+        origin_check: fresh.origin_check.clone(),
+        origin_tls: fresh.origin_tls.clone(),
         ..started.clone()
     }
 }
@@ -132,11 +138,13 @@ mod tests {
     }
 
     #[test]
-    fn events_and_hosts_that_pass_are_in_force_at_once() {
+    fn events_hosts_that_pass_and_origins_are_in_force_at_once() {
         let started = config("", "limit = 5\nhosts = [\"a.example\"]");
         let fresh = config(
-            "pass_hosts = [\"b.example\"]",
-            "limit = 6\nhosts = [\"a.example\"]",
+            "pass_hosts = [\"b.example\"]\n[origin_pool]\nconnections = 5\n\
+             [origin_health]\neject_after = 3\n[origin_check]\npath = \"/\"\n\
+             [origin_tls]\nverify = false",
+            "origins = [\"http://127.0.0.1:3001\"]\nlimit = 6\nhosts = [\"a.example\"]",
         );
         assert_eq!(in_force(&started, &fresh), fresh);
     }

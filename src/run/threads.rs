@@ -14,7 +14,8 @@ use crate::config::Config;
 use crate::gateway::{Gateway, Manner};
 use crate::incoming::ClientBody;
 use crate::metrics as names;
-use crate::origin::{Body, Origin, OriginSettings};
+use crate::origin::Body;
+use crate::origins::{Fleet, Origins};
 use crate::reception::{Complaints, Reception};
 use crate::room::paths::{Readings, covers, readings};
 use crate::server::{self, Places, Settings};
@@ -72,7 +73,7 @@ pub(super) fn start(
                 places: places.clone(),
                 reception: Arc::clone(&parts.reception),
                 manner: Arc::clone(&parts.manner),
-                origin: Arc::clone(&parts.origin),
+                fleet: Arc::clone(&parts.fleet),
                 api: config.api.clone(),
                 draining: draining.clone(),
             };
@@ -91,7 +92,7 @@ struct DataThread {
     places: Places,
     reception: Arc<Reception>,
     manner: Arc<Manner>,
-    origin: Arc<OriginSettings>,
+    fleet: Arc<Fleet>,
     api: crate::config::Api,
     draining: watch::Receiver<bool>,
 }
@@ -112,7 +113,7 @@ impl DataThread {
         let gateway = Rc::new(Gateway::new(
             Arc::clone(&self.reception),
             Arc::clone(&self.manner),
-            Origin::new(self.origin),
+            Origins::new(self.fleet),
         ));
         let manner = self.manner;
         let door = PublicDoor::new(self.reception, &self.api)

@@ -69,18 +69,51 @@ fn event_of(name: &[u8]) -> Option<&str> {
     std::str::from_utf8(event).ok()
 }
 
+/// The values of the cookies of this name.
+pub fn named<'a>(
+    headers: impl Iterator<Item = &'a HeaderValue>,
+    name: &str,
+) -> impl Iterator<Item = &'a str> {
+    headers
+        .map(HeaderValue::as_bytes)
+        .filter(|header| header.len() <= HEADER_BYTES_MAX)
+        .flat_map(pairs)
+        .filter_map(move |pair| {
+            let value = pair.trim_ascii().strip_prefix(name.as_bytes())?;
+            let value = std::str::from_utf8(value.strip_prefix(b"=")?).ok()?;
+            Some(value.trim_matches('"'))
+        })
+}
+
+/// Whether a cookie of this name is ours.
+#[must_use]
+pub fn is_ours(name: &[u8]) -> bool {
+    event_of(name).is_some()
+}
+
 /// The `Cookie` header without ours, byte for byte otherwise.
 ///
 /// `None`: there is none of ours in it. `Some(None)`: nothing is left.
 #[must_use]
 pub fn without_ours(header: &HeaderValue) -> Option<Option<HeaderValue>> {
+    MENTION.find(header.as_bytes())?;
+    without(header, is_ours)
+}
+
+/// The `Cookie` header without those whose name is taken, byte for byte otherwise.
+///
+/// `None`: there is none of them in it. `Some(None)`: nothing is left.
+#[must_use]
+pub fn without(
+    header: &HeaderValue,
+    is_taken: impl Fn(&[u8]) -> bool,
+) -> Option<Option<HeaderValue>> {
     let bytes = header.as_bytes();
-    MENTION.find(bytes)?;
-    let is_ours = |pair: &&[u8]| {
+    let is_taken = |pair: &&[u8]| {
         let name = memchr(b'=', pair).map_or(*pair, |at| pair.split_at(at).0);
-        event_of(name.trim_ascii()).is_some()
+        is_taken(name.trim_ascii())
     };
-    let kept: Vec<&[u8]> = pairs(bytes).filter(|pair| !is_ours(pair)).collect();
+    let kept: Vec<&[u8]> = pairs(bytes).filter(|pair| !is_taken(pair)).collect();
     if kept.len() == pairs(bytes).count() {
         return None;
     }
@@ -104,22 +137,22 @@ pub struct Place<'a> {
     pub over_tls: bool,
 }
 
-impl Place<'_> {
+/// How a cookie is dressed: its attributes, whatever its name.
+#[derive(Clone, Copy, Debug)]
+pub struct Dress<'a> {
+    /// The settings of the event that the request belongs to, or the default ones.
+    pub settings: &'a CookieSettings,
+    /// Whether the visitor came over TLS, here or at a trusted proxy.
+    pub over_tls: bool,
+}
+
+impl Dress<'_> {
     fn is_secure(&self) -> bool {
         match self.settings.secure {
             Secure::Auto => self.over_tls,
             Secure::Always => true,
             Secure::Never => false,
         }
-    }
-
-    fn name(&self) -> String {
-        let prefix = if self.is_secure() && self.settings.domain.is_none() {
-            HOST_PREFIX
-        } else {
-            ""
-        };
-        format!("{prefix}{}{}", NAME.escape_ascii(), self.event)
     }
 
     /// `SameSite=None` over TLS: a bank returns by a cross-site POST, and Lax
@@ -133,21 +166,46 @@ impl Place<'_> {
         }
     }
 
-    /// The `Set-Cookie` value for a token that is kept for `seconds`.
+    /// The `Set-Cookie` value; without `seconds` the browser drops it when it ends.
     #[must_use]
-    pub fn set(&self, token: &str, seconds: u64) -> Option<HeaderValue> {
-        let mut cookie = Cookie::build((self.name(), token))
+    pub fn set(&self, name: &str, value: &str, seconds: Option<u64>) -> Option<HeaderValue> {
+        let mut cookie = Cookie::build((name, value))
             .http_only(true)
             .secure(self.is_secure())
             .same_site(self.same_site())
-            .path("/")
-            .max_age(Duration::seconds(
-                i64::try_from(seconds).unwrap_or(i64::MAX),
-            ));
+            .path("/");
+        if let Some(seconds) = seconds {
+            let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+            cookie = cookie.max_age(Duration::seconds(seconds));
+        }
         if let Some(domain) = &self.settings.domain {
             cookie = cookie.domain(domain.clone());
         }
         HeaderValue::from_str(&cookie.build().to_string()).ok()
+    }
+}
+
+impl Place<'_> {
+    fn dress(&self) -> Dress<'_> {
+        Dress {
+            settings: self.settings,
+            over_tls: self.over_tls,
+        }
+    }
+
+    fn name(&self) -> String {
+        let prefix = if self.dress().is_secure() && self.settings.domain.is_none() {
+            HOST_PREFIX
+        } else {
+            ""
+        };
+        format!("{prefix}{}{}", NAME.escape_ascii(), self.event)
+    }
+
+    /// The `Set-Cookie` value for a token that is kept for `seconds`.
+    #[must_use]
+    pub fn set(&self, token: &str, seconds: u64) -> Option<HeaderValue> {
+        self.dress().set(&self.name(), token, Some(seconds))
     }
 
     /// The `Set-Cookie` value that takes the cookie away.
@@ -205,6 +263,21 @@ mod tests {
         };
         let text = set(&settings, true);
         assert!(text.starts_with("sumun_main=T;") && text.contains("Domain=example.com"));
+    }
+
+    #[test]
+    fn a_cookie_of_another_name_is_found_and_wears_the_same_attributes() {
+        let headers = [value("a=1; SHOP=\"x\"; SHOPPER=2"), value("SHOP=y")];
+        let found: Vec<_> = named(headers.iter(), "SHOP").collect();
+        assert_eq!(found, ["x", "y"]);
+        let settings = CookieSettings::default();
+        let dress = Dress {
+            settings: &settings,
+            over_tls: true,
+        };
+        let text = dress.set("SHOP", "x", None).unwrap();
+        let text = text.to_str().unwrap();
+        assert_eq!(text, "SHOP=x; HttpOnly; SameSite=None; Secure; Path=/");
     }
 
     #[test]

@@ -435,6 +435,31 @@ fn the_hash_follows_what_gateways_share_and_nothing_else() {
 }
 
 #[test]
+fn a_variable_for_one_origin_replaces_several_and_the_other_way_round() {
+    let urls = |config: &Config| -> Vec<String> {
+        config.origins.iter().map(ToString::to_string).collect()
+    };
+    let several = [("SUMUN_ORIGINS", "http://10.0.0.1:80, https://b.example")];
+    let config = with(ORIGIN, &several).unwrap();
+    assert_eq!(
+        urls(&config),
+        ["http://10.0.0.1:80", "https://b.example:443"]
+    );
+    let text = "origins = [\"http://10.0.0.1\", \"http://10.0.0.2\"]\n[[event]]\nid = \"a\"\n";
+    let variables = [
+        ("SUMUN_ORIGIN", "http://10.0.0.3"),
+        ("SUMUN_EVENT_A_ORIGINS", "http://10.0.1.1"),
+        ("SUMUN_ORIGIN_POOL_CONNECTIONS", "7"),
+        ("SUMUN_ORIGIN_CHECK_STATUS", "200,204"),
+    ];
+    let config = with(text, &variables).unwrap();
+    assert_eq!(urls(&config), ["http://10.0.0.3:80"]);
+    assert_eq!(config.event_origins[0][0].to_string(), "http://10.0.1.1:80");
+    assert_eq!(config.origin_pool.connections, 7);
+    assert_eq!(config.origin_check.status, [200..=200, 204..=204]);
+}
+
+#[test]
 fn an_origin_alone_is_enough_to_run() {
     let run = |listen, limit| {
         Config::from_origin_only("http://127.0.0.1:3000", listen, limit, std::iter::empty())

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base64::Engine as _;
 use bytes::Bytes;
 use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Full};
@@ -54,6 +55,20 @@ impl Authority {
         std::fs::write(at("key"), key.serialize_pem()).unwrap();
         std::fs::write(at("crt"), signed.pem()).unwrap();
         (at("crt"), at("key"))
+    }
+
+    /// A file of its own certificate.
+    pub(crate) fn pem(&self) -> PathBuf {
+        let file = self.dir.path().join("root.pem");
+        let text = base64::engine::general_purpose::STANDARD.encode(&self.root);
+        let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+        for line in text.as_bytes().chunks(64) {
+            pem.push_str(std::str::from_utf8(line).unwrap());
+            pem.push('\n');
+        }
+        pem.push_str("-----END CERTIFICATE-----\n");
+        std::fs::write(&file, pem).unwrap();
+        file
     }
 
     pub(crate) fn client(

@@ -4,6 +4,7 @@
 //!
 //! - the line: `waiting`, `gate`, `clients`, `carried`, `download`, `shutdown`
 //! - several gateways: `replicas`, `elsewhere`, `deleted`
+//! - several origins: `origins`
 //! - the proxy alone: `proxy`, `encrypted`, `multiplexed`, `stalled`; before a real nginx:
 //!   `unchanged`; behind a real haproxy: `announced`
 //! - programs: `api`; a real Chromium: `browser`
@@ -36,6 +37,7 @@ mod encrypted;
 mod gate;
 mod multiplexed;
 mod operator;
+mod origins;
 mod process;
 mod proxy;
 mod reload;

@@ -6,6 +6,7 @@
 
 mod events;
 mod guard;
+mod origins;
 mod problem;
 mod status;
 mod wanted;
@@ -29,6 +30,7 @@ use tokio::sync::Semaphore;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::ledger::Ledger;
+use crate::origins::Fleet;
 use crate::reception::Reception;
 use crate::room::event::Secret;
 use problem::Problem;
@@ -51,18 +53,25 @@ struct Door {
     token: Option<Secret>,
     reception: Arc<Reception>,
     catalog: Arc<Catalog>,
+    fleet: Arc<Fleet>,
     calls: Semaphore,
 }
 
 impl AdminDoor {
-    /// The door of a configuration, to these events.
+    /// The door of a configuration, to these events and origins.
     #[must_use]
-    pub fn new(config: &Config, reception: Arc<Reception>, catalog: Arc<Catalog>) -> Self {
+    pub fn new(
+        config: &Config,
+        reception: Arc<Reception>,
+        catalog: Arc<Catalog>,
+        fleet: Arc<Fleet>,
+    ) -> Self {
         Self(Arc::new(Door {
             listen: config.admin.listen,
             token: config.admin.token.clone(),
             reception,
             catalog,
+            fleet,
             calls: Semaphore::new(CALLS_MAX),
         }))
     }
@@ -79,6 +88,7 @@ impl AdminDoor {
                     .patch(events::patch)
                     .delete(events::remove),
             )
+            .route("/v1/origins", get(origins::list))
             .route("/v1/events/{event}/limit", put(events::limit))
             .route("/v1/events/{event}/status", get(status::show))
             .route(
@@ -140,7 +150,7 @@ async fn metrics(State(door): State<Arc<Door>>) -> Response {
 }
 
 async fn no_path() -> Problem {
-    let detail = "the calls of this door are /v1/events and below, /healthz, /readyz and /metrics";
+    let detail = "the calls of this door are /v1/events and below, /v1/origins, /healthz, /readyz and /metrics";
     Problem::new(StatusCode::NOT_FOUND, "path", "No such path", detail)
 }
 

@@ -108,7 +108,7 @@ fn serve(
         request_ids: None,
     });
     data_thread(move || async move {
-        let origin = sumun::origin::Origin::new(Arc::new(origin));
+        let origin = sumun::origins::Origins::alone(origin);
         let gateway = Rc::new(Gateway::new(reception, manner, origin));
         let service = move |request, info| {
             let gateway = Rc::clone(&gateway);

@@ -1,0 +1,321 @@
+//! One request on its way: made ready once, then tried at an origin, or at one
+//! after another for as long as none has seen anything of it.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
+
+use super::body::{RequestBody, Silence, Stage, Upload};
+use super::headers::{self, Asked};
+use super::pool::Lease;
+use super::remote::Underway;
+use super::{Body, Forward, Forwarded, Origin, OriginBody, OriginError, Timing, Tunnel};
+use crate::alarm::{Alarm, Ticker};
+use crate::incoming::ClientBody;
+
+/// A request that was made ready for origins.
+pub struct Errand {
+    /// There until an origin may have seen it.
+    request: Option<Request<RequestBody>>,
+    upload: Option<Rc<Upload>>,
+    asked: Asked,
+    client: Option<OnUpgrade>,
+    method: Method,
+    began: Instant,
+    /// What is left of the time to connect, over all origins that are tried.
+    pub left: Duration,
+}
+
+/// An answer's head, and the connection that it came by.
+pub struct Arrived {
+    pub(crate) response: Response<Incoming>,
+    lease: Lease,
+}
+
+/// Why an origin gave no answer.
+pub enum Setback {
+    /// It has seen nothing of the request, which may be tried elsewhere.
+    Unsent(OriginError),
+    /// It may have seen it.
+    Sent(OriginError),
+}
+
+enum Failure {
+    Sending(Box<TrySendError<Request<RequestBody>>>),
+    Late(OriginError),
+}
+
+impl Errand {
+    /// Makes a request ready, whichever origin it goes to. `None`: it may go no
+    /// further ([`Errand::last_forward`] is its answer).
+    #[must_use]
+    pub fn new(
+        request: Request<ClientBody>,
+        forward: Forward,
+        ticker: &Rc<Ticker>,
+        connect: Duration,
+    ) -> Option<Self> {
+        let began = Instant::now();
+        let (mut parts, incoming) = request.into_parts();
+        if parts.method == Method::OPTIONS && headers::last_forward(&mut parts.headers) {
+            return None;
+        }
+        let client = parts.extensions.remove::<OnUpgrade>();
+        let (body, upload) = RequestBody::new(incoming, ticker);
+        let asked = headers::prepare_request(&mut parts, upload.is_some(), forward);
+        Some(Self {
+            method: parts.method.clone(),
+            request: Some(Request::from_parts(parts, body)),
+            upload,
+            asked,
+            client,
+            began,
+            left: connect,
+        })
+    }
+
+    /// The answer to an OPTIONS that may go no further (RFC 9110 §7.6.2).
+    #[must_use]
+    pub fn last_forward<G>() -> Forwarded<G> {
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let first_byte = Duration::ZERO;
+        Forwarded::Response(response, Timing { first_byte })
+    }
+}
+
+impl Arrived {
+    /// The answer's status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+}
+
+impl Setback {
+    /// What was wrong.
+    #[must_use]
+    pub fn fault(&self) -> &OriginError {
+        match self {
+            Self::Unsent(fault) | Self::Sent(fault) => fault,
+        }
+    }
+
+    /// The same, when nothing more is tried.
+    #[must_use]
+    pub fn into_fault(self) -> OriginError {
+        match self {
+            Self::Unsent(fault) | Self::Sent(fault) => fault,
+        }
+    }
+}
+
+impl Origin {
+    /// Counts a request that was given to this origin.
+    #[must_use]
+    pub fn begin(&self) -> Underway {
+        Underway::new(&self.shared.pool)
+    }
+
+    /// Sends the request and waits for the head of the answer; a new connection
+    /// has to stand within `connect`. Once, on a reused connection that died
+    /// without a word, it is tried anew (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
+    ///
+    /// # Errors
+    /// When there is no answer; the errand can be tried elsewhere when nothing was sent.
+    pub async fn attempt(
+        &self,
+        errand: &mut Errand,
+        connect: Duration,
+        underway: Underway,
+    ) -> Result<Arrived, Setback> {
+        let pool = &self.shared.pool;
+        let settings = &pool.remote.settings;
+        let mut limit = connect;
+        let leased = pool.lease(underway, &mut limit).await;
+        errand.left = errand.left.saturating_sub(connect.saturating_sub(limit));
+        let mut lease = leased.map_err(Setback::Unsent)?;
+        loop {
+            let Some(mut request) = errand.request.take() else {
+                let gone = "a request is sent once";
+                return Err(Setback::Sent(OriginError::Protocol(gone)));
+            };
+            headers::put_on_host(request.headers_mut(), settings);
+            let upload = errand.upload.as_ref();
+            let spare = (lease.reused && upload.is_none() && request.method().is_idempotent())
+                .then(|| copy_head(&request));
+            lease.heard.lower();
+            let sending = lease.sender.try_send(request);
+            let mut fault = match self.answer(sending, upload).await {
+                Ok(response) => return Ok(Arrived { response, lease }),
+                Err(Failure::Late(fault)) => return Err(Setback::Sent(fault)),
+                Err(Failure::Sending(fault)) => fault,
+            };
+            let unsent = fault.take_message();
+            if !lease.reused {
+                let is_unsent = unsent.is_some();
+                errand.request = unsent;
+                let fault = classify(fault.into_error(), upload);
+                return Err(if is_unsent {
+                    Setback::Unsent(fault)
+                } else {
+                    Setback::Sent(fault)
+                });
+            }
+            let again = unsent.or_else(|| spare.filter(|_| !lease.heard.is_raised()));
+            if again.is_none() {
+                return Err(Setback::Sent(classify(fault.into_error(), upload)));
+            }
+            errand.request = again;
+            let before = limit;
+            let opened = pool.open(lease.close(), &mut limit).await;
+            errand.left = errand.left.saturating_sub(before.saturating_sub(limit));
+            lease = opened.map_err(Setback::Unsent)?;
+        }
+    }
+
+    /// Makes the origin's answer the one that the client gets. `guard` lives until
+    /// its body (or the tunnel) has ended.
+    ///
+    /// # Errors
+    /// When the answer breaks a rule.
+    pub fn settle<G>(
+        &self,
+        errand: Errand,
+        arrived: Arrived,
+        guard: G,
+    ) -> Result<Forwarded<G>, OriginError> {
+        let Arrived {
+            mut response,
+            lease,
+        } = arrived;
+        let Errand {
+            upload,
+            asked,
+            client,
+            method,
+            began,
+            ..
+        } = errand;
+        let shared = &*self.shared;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let (Some(asked), Some(client)) = (&asked.upgrade, client) else {
+                return Err(OriginError::UnsolicitedUpgrade);
+            };
+            headers::prepare_switch(&mut response, asked)?;
+            let tunnel = Tunnel {
+                client,
+                origin: hyper::upgrade::on(&mut response),
+                idle: shared.pool.remote.settings.tunnel_idle,
+                held: lease.let_go(),
+                guard,
+            };
+            return Ok(Forwarded::Tunnel(response.map(|_| Body::Empty), tunnel));
+        }
+        let bodiless = method == Method::HEAD || response.status() == StatusCode::NOT_MODIFIED;
+        let framing = headers::prepare_response(&mut response, bodiless)?;
+        let timing = Timing {
+            first_byte: began.elapsed(),
+        };
+        let not_modified = response.status() == StatusCode::NOT_MODIFIED;
+        let response = response.map(|incoming| {
+            if !incoming.is_end_stream() {
+                return Body::Origin(OriginBody {
+                    incoming,
+                    lease: Some(lease),
+                    reusable: framing.reusable,
+                    upload,
+                    silence: Silence {
+                        alarm: Alarm::new(Rc::clone(&shared.ticker)),
+                        limit: shared.idle,
+                        due: None,
+                    },
+                    guard: Some(guard),
+                });
+            }
+            if framing.reusable && Upload::is_whole(upload.as_deref()) {
+                lease.give_back();
+            }
+            match framing.named_length {
+                Some(length) if not_modified => Body::Absent(length),
+                _ => Body::Empty,
+            }
+        });
+        Ok(Forwarded::Response(response, timing))
+    }
+
+    /// Waits for the head of the answer. While the client uploads, the origin has
+    /// only to keep taking; the limit for its answer begins at the end of the request.
+    async fn answer(
+        &self,
+        sending: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+        upload: Option<&Rc<Upload>>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let shared = &*self.shared;
+        let mut sending = pin!(sending);
+        let mut alarm = Alarm::new(Rc::clone(&shared.ticker));
+        let began = shared.ticker.now();
+        poll_fn(|context| {
+            if let Poll::Ready(outcome) = sending.as_mut().poll(context) {
+                return Poll::Ready(outcome.map_err(|fault| Failure::Sending(Box::new(fault))));
+            }
+            loop {
+                let now = shared.ticker.now();
+                let recheck = now.saturating_add(shared.first_byte.min(shared.idle));
+                let (due, look, fault) = match upload.map(|upload| upload.stage()) {
+                    None => {
+                        let due = began.saturating_add(shared.first_byte);
+                        (due, due, OriginError::FirstByteTimeout)
+                    }
+                    Some(Stage::Whole(since)) => {
+                        let due = since.saturating_add(shared.first_byte);
+                        (due, due, OriginError::FirstByteTimeout)
+                    }
+                    Some(Stage::Sending(since)) => {
+                        let due = since.saturating_add(shared.idle);
+                        (due, due.min(recheck), OriginError::IdleTimeout)
+                    }
+                    // The client's slowness is for the server to limit.
+                    Some(Stage::Client | Stage::Malformed | Stage::Gone) => {
+                        (u32::MAX, recheck, OriginError::ClientGone)
+                    }
+                };
+                if now >= due {
+                    return Poll::Ready(Err(Failure::Late(fault)));
+                }
+                if alarm.poll_until(look, context).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// The head once more, for a retry; only for requests without a body.
+fn copy_head(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// Whose fault it was that hyper gave up.
+fn classify(fault: hyper::Error, upload: Option<&Rc<Upload>>) -> OriginError {
+    match upload.map(|upload| upload.stage()) {
+        Some(Stage::Malformed) => OriginError::RequestBody,
+        Some(Stage::Gone) => OriginError::ClientGone,
+        _ if fault.is_parse() => OriginError::Malformed(fault),
+        _ => OriginError::Reset(fault),
+    }
+}

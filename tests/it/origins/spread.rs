@@ -1,0 +1,170 @@
+//! Who gets a request, and what becomes of it when an origin is gone.
+
+use tokio::sync::watch;
+
+use super::{EAGER, Gateway, Here, LASTING, gone, named};
+use crate::support::raw::RawOrigin;
+use crate::support::{Ask, Origin, Reply, Visitor, until};
+
+#[tokio::test]
+async fn those_that_have_as_little_to_do_take_turns() {
+    let origins = [
+        Origin::open().await,
+        Origin::open().await,
+        Origin::open().await,
+    ];
+    let addresses = origins.each_ref().map(|origin| origin.address);
+    let gateway = Gateway::before(&addresses, "").await;
+    // One connection, so that one thread serves all of them.
+    let mut visitor = gateway.visitor();
+    for _ in 0..12 {
+        assert_eq!(visitor.open("/").await.status, 200);
+    }
+    let seen = origins.each_ref().map(|origin| origin.seen().len());
+    assert_eq!(seen.iter().sum::<usize>(), 12);
+    assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+}
+
+#[tokio::test]
+async fn the_one_with_the_least_in_flight_gets_the_next_request() {
+    let (busy, idle) = (Origin::open().await, Origin::open().await);
+    let (open, gate) = watch::channel(false);
+    busy.answers(move |_| Reply::text("busy").behind(&gate));
+    named(&idle, "idle");
+    let gateway = Gateway::before(&[busy.address, idle.address], "").await;
+    let door = gateway.door;
+    let mut held = Vec::new();
+    until("a request at the busy one", async || {
+        if busy.seen().is_empty() {
+            let asked = async move { Visitor::at(door).open("/").await.text() };
+            held.push(tokio::spawn(asked));
+            until("it reached an origin", async || {
+                (busy.seen().len() + idle.seen().len() >= held.len()).then_some(())
+            })
+            .await;
+        }
+        (!busy.seen().is_empty()).then_some(())
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(gateway.get("/").await, (200, "idle".to_owned()));
+    }
+    open.send_replace(true);
+    let mut texts = Vec::new();
+    for asked in held {
+        texts.push(asked.await.unwrap());
+    }
+    assert_eq!(texts.iter().filter(|text| *text == "busy").count(), 1);
+}
+
+#[tokio::test]
+async fn what_an_origin_that_is_gone_cannot_take_goes_to_another_unseen() {
+    let (gone, here) = (gone().await, Origin::open().await);
+    here.answers(|seen| Reply::text(seen.body.clone()));
+    let gateway = Gateway::before(&[gone, here.address], "").await;
+    for _ in 0..10 {
+        assert_eq!(gateway.get("/").await.0, 200);
+        // Nothing of a body was sent either: it may be tried elsewhere too.
+        let form = Ask::form("/order", "once=1");
+        let answer = gateway.visitor().send(form).await;
+        assert_eq!((answer.status, answer.text()), (200, "once=1".to_owned()));
+    }
+    let orders = here
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.target == "/order");
+    assert_eq!(orders.count(), 10, "each once");
+    let shown = gateway.until_state(gone, "EJECTED").await;
+    assert_eq!(shown["reason"], "connect");
+    assert!(shown["until"].is_string(), "{shown}");
+    let ejected = format!("sumun_origin_ejections_total{{origin=\"{gone}\",reason=\"connect\"}}");
+    assert_eq!(gateway.metric(&ejected).await, Some(1.0));
+    let up = format!("sumun_origin_up{{origin=\"{gone}\"}}");
+    until("the metrics say so", async || {
+        (gateway.metric(&up).await == Some(0.0)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_killed_origin_costs_no_visitor_an_error_and_returns() {
+    let (there, other) = (gone().await, Origin::open().await);
+    named(&other, "other");
+    let killed = Here::at(there, "killed").await;
+    let gateway = Gateway::before(&[there, other.address], EAGER).await;
+    until("both answer", async || {
+        let (status, text) = gateway.get("/").await;
+        assert_eq!(status, 200);
+        (text == "killed").then_some(())
+    })
+    .await;
+    killed.kill().await;
+    for _ in 0..30 {
+        assert_eq!(gateway.get("/").await, (200, "other".to_owned()));
+    }
+    gateway.until_state(there, "EJECTED").await;
+    let _back = Here::at(there, "back").await;
+    until("it is back", async || {
+        let (status, text) = gateway.get("/").await;
+        assert_eq!(status, 200);
+        (text == "back").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_an_origin_may_have_seen_is_never_sent_to_another() {
+    let broken = RawOrigin::with(|mut raw, _, received| async move {
+        let request = crate::support::raw::whole_request(&mut raw).await;
+        received.lock().unwrap().extend(request.unwrap_or_default());
+    })
+    .await;
+    let other = Origin::open().await;
+    let never = "[origin_health]\neject_after = 0\n";
+    let gateway = Gateway::before(&[broken.address, other.address], never).await;
+    until("the broken one is asked", async || {
+        let (status, _) = gateway.get("/once").await;
+        assert!(matches!(status, 200 | 502), "{status}");
+        (status == 502).then_some(())
+    })
+    .await;
+    assert_eq!(broken.received().matches("GET /once").count(), 1);
+}
+
+#[tokio::test]
+async fn the_last_one_is_never_ejected_and_all_that_are_gone_are_502() {
+    let (one, two) = (gone().await, gone().await);
+    let gateway = Gateway::before(&[one, two], LASTING).await;
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/").await.0, 502);
+    }
+    let states = [gateway.shown(one).await, gateway.shown(two).await];
+    let ejected = states
+        .iter()
+        .flatten()
+        .filter(|one| one["state"] == "EJECTED");
+    assert_eq!(ejected.count(), 1, "{states:?}");
+    // Whichever comes back is found, ejected or not: all are tried before a 502.
+    for (address, name) in [(one, "one"), (two, "two")] {
+        let here = Here::at(address, name).await;
+        assert_eq!(gateway.get("/").await, (200, name.to_owned()));
+        here.kill().await;
+        assert_eq!(gateway.get("/").await.0, 502);
+    }
+}
+
+#[tokio::test]
+async fn answers_of_500_eject_only_where_the_file_says_so() {
+    for (more, state) in [("", "UP"), ("eject_5xx = true\n", "EJECTED")] {
+        let (bad, good) = (Origin::open().await, Origin::open().await);
+        bad.answers(|_| Reply::text("bad").status(500));
+        let gateway =
+            Gateway::before(&[bad.address, good.address], &format!("{LASTING}{more}")).await;
+        until("the bad one was asked", async || {
+            gateway.get("/").await;
+            (!bad.seen().is_empty()).then_some(())
+        })
+        .await;
+        gateway.until_state(bad.address, state).await;
+    }
+}
