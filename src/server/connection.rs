@@ -232,7 +232,8 @@ fn without_body<B: Body>(response: Response<Content<B>>, is_head: bool) -> Respo
         Content::Words(words) => words.as_ref().map(|words| words.len() as u64),
     };
     let (mut head, _body) = response.into_parts();
-    match length.filter(|_| is_head && status != StatusCode::NO_CONTENT) {
+    // Nothing there is no length: the origin answers HEAD with the head alone.
+    match length.filter(|length| *length > 0 && is_head && status != StatusCode::NO_CONTENT) {
         _ if head.headers.contains_key(header::CONTENT_LENGTH) => {}
         Some(length) => {
             head.headers.insert(header::CONTENT_LENGTH, length.into());
