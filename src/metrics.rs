@@ -67,6 +67,7 @@ names! {
     HTTP_IN_FLIGHT = "http_requests_in_flight", Kind::Gauge, None, "Requests being answered, polls not among them.";
     ORIGIN_FIRST_BYTE_SECONDS = "origin_first_byte_seconds", Kind::Histogram(REQUEST_SECONDS), Some(Unit::Seconds), "From sending a request to the origin to the head of its answer.";
     ORIGIN_FAILURES = "origin_failures_total", Kind::Counter, None, "Requests that the origin did not answer, by kind.";
+    ACCESS_LOG_DROPPED = "access_log_dropped_total", Kind::Counter, None, "Lines of the access log that were dropped, by reason: full or unwritable.";
     REFUSALS = "refusals_total", Kind::Counter, None, "Requests refused before a decision, by reason.";
     TICKETS_ISSUED = "tickets_issued_total", Kind::Counter, None, "Numbers given.";
     TICKETS_ABANDONED = "tickets_abandoned_total", Kind::Counter, None, "Offers that lapsed unclaimed.";

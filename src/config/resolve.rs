@@ -9,9 +9,10 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ipnet::IpNet;
 
 use super::{
-    Admin, Api, ApiKey, Config, Limits, Log, Metrics, Origin, OriginHost, Signing, SigningKey,
-    Store, StoreUrl, Timeouts,
+    Admin, Api, ApiKey, Config, Limits, Metrics, Origin, OriginHost, Signing, SigningKey, Store,
+    StoreUrl, Timeouts,
     front::{self, Certificates},
+    log,
     raw::{
         RawAdmin, RawApi, RawFile, RawLimits, RawNamedSecret, RawSigning, RawStore, RawTimeouts,
     },
@@ -97,11 +98,7 @@ pub(super) fn config(
         drain_timeout: raw.drain_timeout.unwrap_or(Duration::from_secs(20)),
         timeouts: timeouts(&raw.timeouts),
         limits,
-        log: Log {
-            format: raw.log.format.unwrap_or_default(),
-            level: raw.log.level.unwrap_or_default(),
-            access: raw.log.access.unwrap_or(true),
-        },
+        log: log::resolve(raw.log, faults),
         tls,
         admin: admin?,
         metrics,

@@ -7,7 +7,8 @@
 //! - the proxy alone: `proxy`, `encrypted`, `multiplexed`, `stalled`; before a real nginx:
 //!   `unchanged`; behind a real haproxy: `announced`
 //! - programs: `api`; a real Chromium: `browser`
-//! - the operator: `operator`, `command`, `config`, `counted`, `reload`, `process`, `request_id`
+//! - the operator: `operator`, `command`, `config`, `counted`, `reload`, `process`, `request_id`,
+//!   `accessed`
 //!
 //! What breaks stands in `tests/failure`, the store's contract in
 //! `tests/store`, the promises by seeds in `tests/simulation`.
@@ -21,6 +22,7 @@
 
 mod support;
 
+mod accessed;
 mod announced;
 mod api;
 mod browser;
