@@ -31,7 +31,7 @@ pub use rustls::pki_types::CertificateDer;
 pub use tunnel::{Tunnel, TunnelEnd};
 
 use crate::alarm::{Alarm, Ticker};
-use crate::incoming::ClientBody;
+use crate::incoming::{ClientBody, WebSocket};
 use body::{RequestBody, Silence, Stage, Upload};
 use pool::{Lease, Pool};
 
@@ -265,6 +265,7 @@ impl Origin {
             ));
         }
         let client = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
+        let socket = parts.extensions.get::<WebSocket>().cloned();
         let (body, upload) = RequestBody::new(incoming, &shared.ticker);
         let asked =
             headers::prepare_request(&mut parts, upload.is_some(), forward, &shared.settings);
@@ -276,6 +277,7 @@ impl Origin {
                 return Err(OriginError::UnsolicitedUpgrade);
             };
             headers::prepare_switch(&mut response, asked)?;
+            tunnel::fold(&mut response, socket.as_ref())?;
             lease.let_go();
             let tunnel = Tunnel {
                 client,
@@ -285,6 +287,7 @@ impl Origin {
             };
             return Ok(Forwarded::Tunnel(response.map(|_| Body::Empty), tunnel));
         }
+        tunnel::must_not_succeed(&response, socket.as_ref())?;
         let bodiless = method == Method::HEAD || response.status() == StatusCode::NOT_MODIFIED;
         let framing = headers::prepare_response(&mut response, bodiless)?;
         let timing = Timing {

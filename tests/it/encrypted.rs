@@ -96,7 +96,7 @@ fn plan(event: &str, tls: &str) -> Plan {
 }
 
 /// An open one with a certificate for `shop.example`; `tls` are further lines.
-async fn shop(event: &str, tls: &str) -> (Authority, Site) {
+pub(crate) async fn shop(event: &str, tls: &str) -> (Authority, Site) {
     let authority = Authority::new();
     let files = authority.sign("site", &["shop.example"]);
     let tls = format!("{}{tls}", section(&files));

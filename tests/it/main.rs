@@ -4,7 +4,7 @@
 //!
 //! - the line: `waiting`, `gate`, `clients`, `carried`, `download`, `shutdown`
 //! - several gateways: `replicas`, `elsewhere`, `deleted`
-//! - the proxy alone: `proxy`, `encrypted`, `multiplexed`, `stalled`; before a real nginx:
+//! - the proxy alone: `proxy`, `encrypted`, `multiplexed`, `sockets`, `stalled`; before a real nginx:
 //!   `unchanged`; behind a real haproxy: `announced`
 //! - programs: `api`; a real Chromium: `browser`
 //! - the operator: `operator`, `command`, `config`, `counted`, `reload`, `process`, `request_id`,
@@ -44,6 +44,7 @@ mod reload;
 mod replicas;
 mod request_id;
 mod shutdown;
+mod sockets;
 mod stalled;
 mod unchanged;
 mod waiting;
