@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -18,6 +19,19 @@ pub struct ClientBody {
     /// In HTTP/2 alone.
     exchange: Option<Arc<Exchange>>,
 }
+
+/// Goes with a request that came as an Extended CONNECT (RFC 8441) and was made the
+/// upgrade that it stands for.
+#[derive(Clone, Debug)]
+pub struct WebSocket {
+    /// The `Sec-WebSocket-Accept` that proves that the origin understood.
+    pub accept: HeaderValue,
+}
+
+/// Goes with the answer by which such a WebSocket stands: a success without it would
+/// be taken for one.
+#[derive(Clone, Copy, Debug)]
+pub struct Established;
 
 /// Why a client's body ends too early.
 #[derive(Debug)]

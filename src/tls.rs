@@ -410,7 +410,9 @@ fn server(oldest: Oldest, http2: bool, shown: Arc<Shown>) -> Result<ServerConfig
     if http2 {
         config.alpn_protocols.push(b"h2".to_vec());
     }
-    config.alpn_protocols.push(b"http/1.1".to_vec());
+    // Who offers no other than the oldest is served too, as it would be without TLS.
+    let one = [&b"http/1.1"[..], b"http/1.0"];
+    config.alpn_protocols.extend(one.map(<[u8]>::to_vec));
     Ok(config)
 }
 

@@ -6,6 +6,7 @@
 mod effective;
 mod environment;
 mod front;
+mod log;
 mod origins;
 pub mod raw;
 mod resolve;
@@ -14,10 +15,11 @@ mod secrets;
 use std::{fmt, net::SocketAddr, path::Path, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use front::Certificates;
+pub use log::{AccessFormat, Log, LogFormat, LogLevel};
 
 pub use origins::{Origin, OriginCheck, OriginHealth, OriginHost, OriginPool, OriginTls};
 
@@ -147,47 +149,6 @@ pub struct Limits {
     /// Bytes of a request's head.
     #[serde(serialize_with = "as_size")]
     pub header_bytes: usize,
-}
-
-/// `[log]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Log {
-    /// For people or for machines.
-    pub format: LogFormat,
-    /// What is worth a line.
-    pub level: LogLevel,
-    /// Whether each request has a line.
-    pub access: bool,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people on a terminal, JSON otherwise.
-    #[default]
-    Auto,
-    /// For people.
-    Human,
-    /// JSON, one object a line.
-    Json,
-}
-
-/// What is worth a log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// What needs somebody at once.
-    Error,
-    /// What needs somebody soon.
-    Warn,
-    /// What happened.
-    #[default]
-    Info,
-    /// Why it happened.
-    Debug,
-    /// All.
-    Trace,
 }
 
 /// `[admin]`.

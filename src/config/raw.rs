@@ -117,6 +117,9 @@ const LOG_KEYS: &[Key] = &[
         Kind::Word(&["error", "warn", "info", "debug", "trace"]),
     ),
     key("access", Kind::Flag),
+    key("access_file", Kind::Text(4000)),
+    key("access_format", Kind::Word(&["auto", "json", "combined"])),
+    key("access_sample", Kind::Number(0.0, 1.0)),
 ];
 
 const TLS_KEYS: &[Key] = &[
@@ -294,6 +297,9 @@ pub(super) struct RawLog {
     pub(super) format: Option<super::LogFormat>,
     pub(super) level: Option<super::LogLevel>,
     pub(super) access: Option<bool>,
+    pub(super) access_file: Option<PathBuf>,
+    pub(super) access_format: Option<super::AccessFormat>,
+    pub(super) access_sample: Option<f64>,
 }
 
 /// `[tls]`.

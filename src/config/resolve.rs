@@ -9,13 +9,11 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ipnet::IpNet;
 
 use super::{
-    Admin, Api, ApiKey, Config, Limits, Log, Metrics, Signing, SigningKey, Store, StoreUrl,
-    Timeouts,
+    Admin, Api, ApiKey, Config, Limits, Metrics, Signing, SigningKey, Store, StoreUrl, Timeouts,
     front::{self, Certificates},
-    origins,
+    log, origins,
     raw::{
-        RawAdmin, RawApi, RawFile, RawLimits, RawLog, RawNamedSecret, RawSigning, RawStore,
-        RawTimeouts,
+        RawAdmin, RawApi, RawFile, RawLimits, RawNamedSecret, RawSigning, RawStore, RawTimeouts,
     },
     secrets::secret,
 };
@@ -102,7 +100,7 @@ pub(super) fn config(
         origin_health: to.health,
         origin_check: to.check,
         origin_tls: to.tls,
-        log: log(&raw.log),
+        log: log::resolve(raw.log, faults),
         tls,
         admin: admin?,
         metrics,
@@ -113,14 +111,6 @@ pub(super) fn config(
         written_events,
         event_origins: to.events,
     })
-}
-
-fn log(raw: &RawLog) -> Log {
-    Log {
-        format: raw.format.unwrap_or_default(),
-        level: raw.level.unwrap_or_default(),
-        access: raw.access.unwrap_or(true),
-    }
 }
 
 fn timeouts(raw: &RawTimeouts) -> Timeouts {

@@ -336,7 +336,7 @@ impl Browser {
             };
             self.jar.retain(|(name, _)| name != cookie.name());
             let age = cookie.max_age();
-            if age.is_none_or(cookie::time::Duration::is_positive) {
+            if age.is_none_or(time::Duration::is_positive) {
                 self.jar
                     .push((cookie.name().to_owned(), cookie.value().to_owned()));
             }

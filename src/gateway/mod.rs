@@ -20,7 +20,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use metrics::{Counter, Gauge, Histogram};
 
-pub use log::LogLine;
+pub use log::{AccessLog, LogLine, Logged};
 
 use crate::incoming::ClientBody;
 use crate::ledger::{InUse, Ledger};
@@ -58,8 +58,8 @@ pub struct Manner {
     pub forward_token: bool,
     /// Origins whose scripts may read our answers.
     pub cors_origins: Vec<String>,
-    /// Write a line for each request.
-    pub access_log: bool,
+    /// Where each request has a line, if it has one.
+    pub access_log: Option<Arc<AccessLog>>,
     /// What requests are called, if they are called anything.
     pub request_ids: Option<RequestIds>,
 }
@@ -201,7 +201,7 @@ impl Gateway {
         self: &Rc<Self>,
         request: Request<ClientBody>,
         info: ConnectionInfo,
-    ) -> impl Future<Output = Answer> {
+    ) -> impl Future<Output = Response<Logged<Body<Visit>>>> {
         let began = self.reception.clock.monotonic_ms();
         self.counts.in_flight.increment(1.0);
         let counted = Counted(self.counts.in_flight.clone());
@@ -210,10 +210,10 @@ impl Gateway {
         let visitor = manner
             .trusted
             .visitor(info.peer, info.tls, request.headers());
-        let line = manner.access_log.then(|| {
-            let ids = manner.request_ids.as_ref();
-            LogLine::new(request.method(), request.uri().path(), visitor.address)
-                .called(ids.and_then(|ids| ids.of(request.headers())))
+        let line = manner.access_log.as_ref().map(|log| {
+            let said = (request.method(), request.uri().path(), request.version());
+            LogLine::new(log, said, request.headers(), visitor.address)
+                .called(manner.request_ids.as_ref(), request.headers())
         });
         let asker = Asker::new(&request, visitor, &self.last);
         let mut way = self.way(&site, &request, &asker);
@@ -238,11 +238,11 @@ impl Gateway {
             };
             let took = self.reception.clock.monotonic_ms().saturating_sub(began);
             self.count(&site, done, answer.status(), took);
-            if let Some(line) = line {
+            let line = line.and_then(|line| {
                 let event = event_name(&site, done);
-                line.write(&event, done.decision, answer.status(), took);
-            }
-            answer
+                line.answered(&event, done.decision, answer.status(), took)
+            });
+            answer.map(|body| Logged::new(body, line))
         }
     }
 

@@ -18,9 +18,9 @@ use super::body::{RequestBody, Silence, Stage, Upload};
 use super::headers::{self, Asked};
 use super::pool::Lease;
 use super::remote::Underway;
-use super::{Body, Forward, Forwarded, Origin, OriginBody, OriginError, Timing, Tunnel};
+use super::{Body, Forward, Forwarded, Origin, OriginBody, OriginError, Timing, Tunnel, tunnel};
 use crate::alarm::{Alarm, Ticker};
-use crate::incoming::ClientBody;
+use crate::incoming::{ClientBody, WebSocket};
 
 /// A request that was made ready for origins.
 pub struct Errand {
@@ -29,6 +29,8 @@ pub struct Errand {
     upload: Option<Rc<Upload>>,
     asked: Asked,
     client: Option<OnUpgrade>,
+    /// Asked for by an Extended CONNECT.
+    socket: Option<WebSocket>,
     method: Method,
     began: Instant,
     /// What is left of the time to connect, over all origins that are tried.
@@ -70,6 +72,7 @@ impl Errand {
             return None;
         }
         let client = parts.extensions.remove::<OnUpgrade>();
+        let socket = parts.extensions.get::<WebSocket>().cloned();
         let (body, upload) = RequestBody::new(incoming, ticker);
         let asked = headers::prepare_request(&mut parts, upload.is_some(), forward);
         Some(Self {
@@ -78,6 +81,7 @@ impl Errand {
             upload,
             asked,
             client,
+            socket,
             began,
             left: connect,
         })
@@ -202,6 +206,7 @@ impl Origin {
             upload,
             asked,
             client,
+            socket,
             method,
             began,
             ..
@@ -212,6 +217,7 @@ impl Origin {
                 return Err(OriginError::UnsolicitedUpgrade);
             };
             headers::prepare_switch(&mut response, asked)?;
+            tunnel::fold(&mut response, socket.as_ref())?;
             let tunnel = Tunnel {
                 client,
                 origin: hyper::upgrade::on(&mut response),
@@ -221,6 +227,7 @@ impl Origin {
             };
             return Ok(Forwarded::Tunnel(response.map(|_| Body::Empty), tunnel));
         }
+        tunnel::must_not_succeed(&response, socket.as_ref())?;
         let bodiless = method == Method::HEAD || response.status() == StatusCode::NOT_MODIFIED;
         let framing = headers::prepare_response(&mut response, bodiless)?;
         let timing = Timing {

@@ -10,6 +10,7 @@ use http::{Response, StatusCode, Uri};
 
 use super::framing::{is_one_plain_number, length, sole_coding};
 use super::{Cookie, Forward, HostHeader, OriginError, OriginSettings};
+use crate::incoming::WebSocket;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -39,8 +40,10 @@ pub(crate) struct Framing {
 /// Makes the client's head the one that an origin gets, but for its `Host`.
 pub(crate) fn prepare_request(parts: &mut Parts, has_body: bool, forward: Forward) -> Asked {
     let seen = Seen::of(&parts.headers);
-    // HTTP/1.0 knows no upgrade (RFC 9110 §7.8).
-    let upgrade = (seen.upgrade && !has_body && parts.version == http::Version::HTTP_11)
+    // HTTP/1.0 knows no upgrade (RFC 9110 §7.8), HTTP/2 that of a WebSocket alone.
+    let may =
+        parts.version == http::Version::HTTP_11 || parts.extensions.get::<WebSocket>().is_some();
+    let upgrade = (seen.upgrade && !has_body && may)
         .then(|| asked_upgrade(&parts.headers))
         .flatten();
     let trailers = seen.te && has_token(&parts.headers, &header::TE, "trailers");

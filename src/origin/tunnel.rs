@@ -8,11 +8,14 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::{Response, StatusCode, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional};
 
+use super::OriginError;
 use super::pool::Held;
+use crate::incoming::{Established, WebSocket};
 
 /// A connection that both sides agreed to take out of HTTP. Nothing moves until [`Tunnel::run`].
 pub struct Tunnel<G> {
@@ -74,6 +77,51 @@ impl<G> Tunnel<G> {
         drop((held, guard));
         end
     }
+}
+
+/// Makes a 101 the answer to an Extended CONNECT (RFC 8441 §5), if the origin proves
+/// that it means a WebSocket.
+///
+/// # Errors
+/// When the key that it answers is not that of the question.
+pub(crate) fn fold<B>(
+    response: &mut Response<B>,
+    socket: Option<&WebSocket>,
+) -> Result<(), OriginError> {
+    let Some(socket) = socket else {
+        return Ok(());
+    };
+    let headers = response.headers_mut();
+    if headers.get(header::SEC_WEBSOCKET_ACCEPT) != Some(&socket.accept) {
+        return Err(OriginError::UnsolicitedUpgrade);
+    }
+    for name in [
+        header::SEC_WEBSOCKET_ACCEPT,
+        header::CONNECTION,
+        header::UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+    *response.status_mut() = StatusCode::OK;
+    response.extensions_mut().insert(Established);
+    Ok(())
+}
+
+/// An ordinary answer to an Extended CONNECT may say no: a success would open a tunnel
+/// with nobody behind it.
+///
+/// # Errors
+/// When it says yes.
+pub(crate) fn must_not_succeed<B>(
+    response: &Response<B>,
+    socket: Option<&WebSocket>,
+) -> Result<(), OriginError> {
+    if socket.is_some() && response.status().is_success() {
+        return Err(OriginError::Protocol(
+            "a page where a WebSocket was asked for",
+        ));
+    }
+    Ok(())
 }
 
 async fn copy(

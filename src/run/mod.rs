@@ -32,7 +32,7 @@ use crate::catalog::{Base, Catalog};
 use crate::clock::Clock;
 use crate::config::{Config, OnFailure, StoreUrl};
 use crate::controller::Bench;
-use crate::gateway::Manner;
+use crate::gateway::{AccessLog, Manner};
 use crate::metrics::{self as names, Metrics};
 use crate::origin::Resolver;
 use crate::origins::{self as fleet, Fleet};
@@ -295,7 +295,7 @@ impl Parts {
                 trusted: trusted.clone(),
                 forward_token: config.forward_token,
                 cors_origins: config.api.cors_origins.clone(),
-                access_log: config.log.access,
+                access_log: AccessLog::open(&config.log, &reception.metrics, &reception.clock),
                 request_ids: request_ids(config),
             }),
             fleet: Arc::new(fleet),
@@ -347,6 +347,9 @@ impl Parts {
         });
         if joined.await.is_err() {
             error!("the data threads could not be waited for");
+        }
+        if let Some(log) = self.manner.access_log.clone() {
+            let _ended = tokio::task::spawn_blocking(move || log.finish()).await;
         }
         closing.abort();
     }

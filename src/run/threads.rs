@@ -11,7 +11,7 @@ use tracing::{error, warn};
 use super::{Parts, RunError};
 use crate::api::queue::PublicDoor;
 use crate::config::Config;
-use crate::gateway::{Gateway, Manner};
+use crate::gateway::{Gateway, Logged, Manner};
 use crate::incoming::ClientBody;
 use crate::metrics as names;
 use crate::origin::Body;
@@ -117,7 +117,7 @@ impl DataThread {
         ));
         let manner = self.manner;
         let door = PublicDoor::new(self.reception, &self.api)
-            .logging(manner.access_log, manner.request_ids.clone());
+            .logging(manner.access_log.clone(), manner.request_ids.clone());
         let door = Rc::new(door);
         let service = move |mut request: http::Request<ClientBody>,
                             info: server::ConnectionInfo| {
@@ -134,7 +134,7 @@ impl DataThread {
                         .trusted
                         .visitor(info.peer, info.tls, request.headers());
                     let answer = Box::pin(door.answer(request, visitor)).await;
-                    answer.map(Body::Full)
+                    answer.map(|body| Logged::new(Body::Full(body), None))
                 } else {
                     gateway.answer(request, info).await
                 };

@@ -23,7 +23,7 @@ use super::guard::{self, Refusal};
 use super::watch::{Order, Phase, Watch, Watched};
 use super::{Settings, streams};
 use crate::alarm::Ticker;
-use crate::incoming::{ClientBody, Exchange};
+use crate::incoming::{ClientBody, Established, Exchange, WebSocket};
 
 /// What a service learns about the connection that a request came by.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +67,12 @@ pub(super) enum End {
 
 const TIMED_OUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// What answers an Extended CONNECT for what is no WebSocket.
+const NO_SOCKET: Refusal = Refusal {
+    status: StatusCode::BAD_REQUEST,
+    reason: "protocol",
+};
 
 /// What a connection is served with.
 pub(crate) struct Terms<S> {
@@ -187,11 +193,19 @@ impl<S> Desk<S> {
             } else {
                 guard::check(&mut request, self.settings.target_bytes)
             };
+            let is_socket = request.extensions().get::<WebSocket>().is_some();
             let response = match checked {
                 Ok(()) => {
                     let request = request.map(|body| ClientBody::new(body, exchange.clone()));
                     let served = (self.service)(request, self.info);
-                    served.await.map(Content::Served)
+                    let answer = served.await;
+                    let stands = answer.extensions().get::<Established>().is_some();
+                    if is_socket && answer.status().is_success() && !stands {
+                        // A page of ours; here any success would be a WebSocket.
+                        refused(NO_SOCKET)
+                    } else {
+                        answer.map(Content::Served)
+                    }
                 }
                 Err(refusal) => {
                     self.settings.refused(refusal.reason);
@@ -242,7 +256,8 @@ fn without_body<B: Body>(response: Response<Content<B>>, is_head: bool) -> Respo
         Content::Words(words) => words.as_ref().map(|words| words.len() as u64),
     };
     let (mut head, _body) = response.into_parts();
-    match length.filter(|_| is_head && status != StatusCode::NO_CONTENT) {
+    // Nothing there is no length: the origin answers HEAD with the head alone.
+    match length.filter(|length| *length > 0 && is_head && status != StatusCode::NO_CONTENT) {
         _ if head.headers.contains_key(header::CONTENT_LENGTH) => {}
         Some(length) => {
             head.headers.insert(header::CONTENT_LENGTH, length.into());
@@ -310,9 +325,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
 
 impl Served {
     fn begin<B: Body>(watch: &Arc<Watch>, request: &Request<B>) -> Self {
-        if watch.phase() == Phase::Streams {
-            watch.begin_stream();
-        } else {
+        // Streams are counted where they run.
+        if watch.phase() != Phase::Streams {
             let has_body = !request.body().is_end_stream();
             watch.begin(has_body, request.version() == Version::HTTP_10);
         }
@@ -322,9 +336,7 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        if self.0.phase() == Phase::Streams {
-            self.0.end_stream();
-        } else {
+        if self.0.phase() != Phase::Streams {
             self.0.answered();
         }
     }

@@ -6,6 +6,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Uri, Version};
 
+use super::extended;
 use crate::visitor::address::Authority;
 
 /// Why a request is refused. A connection of HTTP/1.1 is closed after the answer.
@@ -18,11 +19,12 @@ pub struct Refusal {
 }
 
 /// Checks the head and makes it plain: the target in origin form, exactly one
-/// `Host` that agrees with it. `target_limit` is in bytes.
+/// `Host` that agrees with it, an Extended CONNECT the upgrade that it stands for. `target_limit` is in bytes.
 ///
 /// # Errors
 /// The refusal to answer with.
 pub fn check<B>(request: &mut Request<B>, target_limit: usize) -> Result<(), Refusal> {
+    extended::unfold(request)?;
     method(request.method())?;
     coding(request)?;
     expectation(request)?;

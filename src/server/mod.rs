@@ -4,6 +4,7 @@
 
 mod announced;
 mod connection;
+mod extended;
 mod greeting;
 pub mod guard;
 mod limit;

@@ -85,6 +85,7 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
+        .enable_connect_protocol()
         .max_pending_accept_reset_streams(RESETS_MAX)
         .max_local_error_reset_streams(ERRORS_MAX)
         .keep_alive_interval(settings.body_idle.min(PING))
@@ -96,6 +97,23 @@ where
     if let End::Finished(Err(fault)) = end.await {
         settings.refused("http2");
         tracing::debug!(%fault, "connection ended");
+    }
+}
+
+/// A stream that is served, or that has become a tunnel: hyper runs the sending half
+/// of one here, until it ends. Neither makes the connection an idle one.
+struct Running(Arc<Watch>);
+
+impl Running {
+    fn begin(watch: &Arc<Watch>) -> Self {
+        watch.begin_stream();
+        Self(Arc::clone(watch))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.end_stream();
     }
 }
 
@@ -113,7 +131,9 @@ struct Exchanges {
 impl<F: Future + 'static> hyper::rt::Executor<F> for Exchanges {
     fn execute(&self, future: F) {
         let this = self.clone();
+        let running = Running::begin(&self.watch);
         tokio::task::spawn_local(async move {
+            let _running = running;
             let exchange = Arc::<Exchange>::default();
             let served = EXCHANGE.scope(Arc::clone(&exchange), future);
             if !this.attend(served, &exchange).await {

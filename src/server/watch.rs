@@ -82,7 +82,7 @@ pub(crate) struct Watch {
     probe: AtomicBool,
     half_closed: AtomicBool,
     cut: AtomicBool,
-    /// Requests of HTTP/2 that are being served.
+    /// Requests of HTTP/2 that are being served, and tunnels.
     streams: AtomicU32,
     waker: OnceLock<Waker>,
     place: Place,
@@ -153,13 +153,13 @@ impl Watch {
         self.enter(Phase::Serving);
     }
 
-    /// A request of HTTP/2 begins to be served.
+    /// A request of HTTP/2 begins to be served, or becomes a tunnel.
     pub(crate) fn begin_stream(&self) {
         self.streams.fetch_add(1, Relaxed);
         self.quiet.store(0, Relaxed);
     }
 
-    /// A request of HTTP/2 is over, served or not.
+    /// A request of HTTP/2 is over, served or not, or a tunnel.
     pub(crate) fn end_stream(&self) {
         self.streams.fetch_sub(1, Relaxed);
         self.quiet.store(0, Relaxed);

@@ -111,7 +111,7 @@ fn plan(event: &str, tls: &str) -> Plan {
 }
 
 /// An open one with a certificate for `shop.example`; `tls` are further lines.
-async fn shop(event: &str, tls: &str) -> (Authority, Site) {
+pub(crate) async fn shop(event: &str, tls: &str) -> (Authority, Site) {
     let authority = Authority::new();
     let files = authority.sign("site", &["shop.example"]);
     let tls = format!("{}{tls}", section(&files));
@@ -169,9 +169,9 @@ where
 pub(crate) async fn ask(
     send: &mut Streams,
     request: http::request::Builder,
-    body: &str,
+    body: impl Into<Bytes>,
 ) -> Response<Incoming> {
-    let request = request.body(Full::new(Bytes::from(body.to_owned())));
+    let request = request.body(Full::new(body.into()));
     send.send_request(request.unwrap()).await.unwrap()
 }
 
@@ -243,8 +243,8 @@ async fn many_requests_at_once_share_a_connection_and_bodies_come_whole() {
         async move {
             let target = format!("https://shop.example/{index}");
             let (request, sent) = match index % 2 {
-                0 => (get(&target), ""),
-                _ => (Request::post(&target), body.as_str()),
+                0 => (get(&target), String::new()),
+                _ => (Request::post(&target), body.clone()),
             };
             text(ask(&mut browser, request, sent).await).await
         }
@@ -401,6 +401,23 @@ async fn a_session_is_resumed_and_an_old_version_refused_where_it_is_unwanted() 
     let (authority, site) = shop("", "min_version = \"1.3\"\n").await;
     let client = Arc::new(authority.client(&[&TLS12], &[]));
     assert!(connect(site.door, &client, "shop.example").await.is_err());
+}
+
+/// curl offers `http/1.0` alone when it is told to speak that; nginx takes it too.
+#[tokio::test]
+async fn who_offers_an_old_version_alone_is_served_under_tls() {
+    let (authority, site) = shop("", "").await;
+    for offered in [&["http/1.0"][..], &["http/1.1"], &[]] {
+        let client = Arc::new(authority.client(&[&TLS13], offered));
+        let mut stream = connect(site.door, &client, "shop.example").await.unwrap();
+        let ask = b"GET / HTTP/1.0\r\nhost: shop.example\r\n\r\n";
+        stream.write_all(ask).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200"), "{offered:?} {answer}");
+    }
+    let other = Arc::new(authority.client(&[&TLS13], &["smtp"]));
+    assert!(connect(site.door, &other, "shop.example").await.is_err());
 }
 
 #[tokio::test]

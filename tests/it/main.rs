@@ -5,10 +5,11 @@
 //! - the line: `waiting`, `gate`, `clients`, `carried`, `download`, `shutdown`
 //! - several gateways: `replicas`, `elsewhere`, `deleted`
 //! - several origins: `origins`
-//! - the proxy alone: `proxy`, `encrypted`, `multiplexed`, `stalled`; before a real nginx:
+//! - the proxy alone: `proxy`, `encrypted`, `multiplexed`, `sockets`, `stalled`; before a real nginx:
 //!   `unchanged`; behind a real haproxy: `announced`
 //! - programs: `api`; a real Chromium: `browser`
-//! - the operator: `operator`, `command`, `config`, `counted`, `reload`, `process`, `request_id`
+//! - the operator: `operator`, `command`, `config`, `counted`, `reload`, `process`, `request_id`,
+//!   `accessed`
 //!
 //! What breaks stands in `tests/failure`, the store's contract in
 //! `tests/store`, the promises by seeds in `tests/simulation`.
@@ -22,6 +23,7 @@
 
 mod support;
 
+mod accessed;
 mod announced;
 mod api;
 mod browser;
@@ -44,6 +46,7 @@ mod reload;
 mod replicas;
 mod request_id;
 mod shutdown;
+mod sockets;
 mod stalled;
 mod unchanged;
 mod waiting;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Response, Uri, Version, header};
 
 use super::put;
 use crate::ledger::Ledger;
@@ -32,6 +32,7 @@ pub(super) enum Page {
 /// The request's head.
 pub(super) struct Caller {
     pub(super) method: Method,
+    pub(super) version: Version,
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     pub(super) visitor: Visitor,
@@ -43,6 +44,7 @@ impl Caller {
         Self {
             page: page(&head.headers, &visitor, named),
             method: head.method,
+            version: head.version,
             uri: head.uri,
             headers: head.headers,
             visitor,

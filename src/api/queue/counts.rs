@@ -1,7 +1,8 @@
 //! What is counted of the calls under `/__sumun/`, and their line in the
 //! access log: as the front door does it, cheaply, for polls come here.
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{Method, Response};
 use metrics::{Gauge, Histogram};
 
 use super::caller::Caller;
@@ -57,7 +58,14 @@ impl Counts {
 
 impl PublicDoor {
     /// Counts a call that is answered, and writes its line.
-    pub(super) fn count(&self, caller: &Caller, fields: &Fields, status: StatusCode, took_ms: u64) {
+    pub(super) fn count(
+        &self,
+        caller: &Caller,
+        fields: &Fields,
+        answer: &Response<Bytes>,
+        took_ms: u64,
+    ) {
+        let status = answer.status();
         #[expect(clippy::cast_precision_loss, reason = "a request's milliseconds")]
         self.counts.duration.record(took_ms as f64 / 1000.0);
         let site = self.reception.site.load();
@@ -71,11 +79,16 @@ impl PublicDoor {
                 .metrics
                 .counter(&names::HTTP_REQUESTS, &labels)
         });
-        if self.access_log {
-            let ids = self.request_ids.as_ref();
-            let line = LogLine::new(&caller.method, caller.uri.path(), caller.visitor.address)
-                .called(ids.and_then(|ids| ids.of(&caller.headers)));
-            line.write(event, DECISION, status, took_ms);
+        if let Some(log) = &self.access_log {
+            let said = (&caller.method, caller.uri.path(), caller.version);
+            let line = LogLine::new(log, said, &caller.headers, caller.visitor.address)
+                .called(self.request_ids.as_ref(), &caller.headers)
+                .answered(event, DECISION, status, took_ms);
+            let is_head = caller.method == Method::HEAD;
+            let bytes = if is_head { 0 } else { answer.body().len() };
+            if let Some(line) = line {
+                line.write(bytes as u64);
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use serde_json::json;
 
 use super::{Fields, Problem, document, empty, put};
 use crate::config;
+use crate::gateway::AccessLog;
 use crate::ledger::Ledger;
 use crate::reception::{Reception, TokenMemory};
 use crate::room::event::EventId;
@@ -33,7 +34,7 @@ pub struct PublicDoor {
     settings: Arc<config::Api>,
     tokens: TokenMemory,
     counts: Counts,
-    access_log: bool,
+    access_log: Option<Arc<AccessLog>>,
     request_ids: Option<RequestIds>,
 }
 
@@ -108,7 +109,7 @@ impl PublicDoor {
             reception,
             settings: Arc::new(settings.clone()),
             tokens: TokenMemory::default(),
-            access_log: false,
+            access_log: None,
             request_ids: None,
         }
     }
@@ -116,7 +117,11 @@ impl PublicDoor {
     /// The same, with a line in the access log for each call, or without; in it
     /// the request's id, if requests have one.
     #[must_use]
-    pub fn logging(self, access_log: bool, request_ids: Option<RequestIds>) -> Self {
+    pub fn logging(
+        self,
+        access_log: Option<Arc<AccessLog>>,
+        request_ids: Option<RequestIds>,
+    ) -> Self {
         Self {
             access_log,
             request_ids,
@@ -149,7 +154,7 @@ impl PublicDoor {
         };
         caller.allow_origin(answer.headers_mut());
         let took = self.reception.clock.monotonic_ms().saturating_sub(began);
-        self.count(&caller, &fields, answer.status(), took);
+        self.count(&caller, &fields, &answer, took);
         answer
     }
 

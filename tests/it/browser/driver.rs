@@ -84,6 +84,8 @@ impl Browser {
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
+            // Sites under TLS have certificates of our own.
+            "--ignore-certificate-errors",
             &format!("--accept-lang={}", manner.languages),
             &format!("--user-data-dir={}", profile.path().display()),
         ];

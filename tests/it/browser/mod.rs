@@ -5,6 +5,7 @@
 mod driver;
 mod line;
 mod page;
+mod socket;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -104,7 +104,7 @@ fn serve(
         trusted: TrustedProxies::default(),
         forward_token: false,
         cors_origins: Vec::new(),
-        access_log: false,
+        access_log: None,
         request_ids: None,
     });
     data_thread(move || async move {

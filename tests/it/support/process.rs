@@ -114,9 +114,28 @@ impl Process {
         metrics.text().lines().any(|shown| shown == line)
     }
 
+    /// The value of a metric, by its name and labels.
+    pub(crate) fn metric(&self, name: &str) -> Option<u64> {
+        let metrics = Call::new(self.doors.admin, "GET", "/metrics").send();
+        let text = metrics.text();
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    /// What it wrote to standard output so far.
+    pub(crate) fn text(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) {
+        let child = &mut self.child;
+        until("its end", async || child.try_wait().unwrap()).await;
+    }
+
     /// The lines of its log so far.
     fn log(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.folder.path().join("log")).unwrap();
+        let text = self.text();
         let lines = text.lines().filter_map(|l| serde_json::from_str(l).ok());
         lines.collect()
     }
