@@ -185,10 +185,13 @@ impl Names {
 
     /// Whether a connection to this address still leads to the origin.
     pub(crate) fn leads_to(&self, address: SocketAddr) -> bool {
-        match (&self.host, &*self.known.load()) {
-            (Host::Address(_), _) | (_, None) => true,
-            (Host::Name(_), Some(known)) => known.addresses.contains(&address),
-        }
+        let Host::Name(_) = &self.host else {
+            return true;
+        };
+        let known = self.known.load();
+        known
+            .as_ref()
+            .is_none_or(|known| known.addresses.contains(&address))
     }
 
     /// The addresses as last told, for those who look at the origin.

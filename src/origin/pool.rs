@@ -161,10 +161,14 @@ impl Pool {
         underway: Underway,
         limit: &mut Duration,
     ) -> Result<Lease, OriginError> {
-        let slot = self.remote.slot().await;
         let began = tokio::time::Instant::now();
+        // Who may use a connection gets one at once, or when one at rest is closed.
+        let slot = tokio::time::timeout(*limit, self.remote.slot())
+            .await
+            .map_err(|_| OriginError::NoConnectionFree)?;
         let settings = &self.remote.settings;
-        let opened = connect(settings, &self.remote.names, *limit).await;
+        let left = limit.saturating_sub(began.elapsed());
+        let opened = connect(settings, &self.remote.names, left).await;
         *limit = limit.saturating_sub(began.elapsed());
         let opened = opened?;
         let (sender, connection) = http1::Builder::new()

@@ -34,16 +34,43 @@ struct Round {
     asking: Arc<AtomicBool>,
 }
 
-/// Looks after the origins, for ever.
-pub async fn keep(fleet: Arc<Fleet>) {
-    let mut rounds: HashMap<String, Round> = HashMap::new();
-    let mut gauges: HashMap<String, Gauges> = HashMap::new();
-    let mut lost: HashSet<String> = HashSet::new();
-    loop {
+/// The task that looks after the origins.
+pub struct Keeper {
+    fleet: Arc<Fleet>,
+    rounds: HashMap<String, Round>,
+    gauges: HashMap<String, Gauges>,
+    /// The lists of which all origins were out at the last look.
+    lost: HashSet<String>,
+}
+
+impl Keeper {
+    /// Looks once, so that all is shown from the start. Must be called on a runtime.
+    #[must_use]
+    pub fn new(fleet: Arc<Fleet>) -> Self {
+        let mut keeper = Self {
+            fleet,
+            rounds: HashMap::new(),
+            gauges: HashMap::new(),
+            lost: HashSet::new(),
+        };
+        keeper.look();
+        keeper
+    }
+
+    /// Looks again and again, for ever.
+    pub async fn run(mut self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        let fleet = &self.fleet;
         let roster = Arc::clone(&fleet.roster());
         let now = fleet.clock.monotonic_ms();
         let here = |name: &String| roster.members.iter().any(|member| member.name == *name);
-        gauges.retain(|name, gauges| {
+        self.gauges.retain(|name, gauges| {
             let stays = here(name);
             if !stays {
                 gauges.clear();
@@ -51,7 +78,7 @@ pub async fn keep(fleet: Arc<Fleet>) {
             }
             stays
         });
-        rounds.retain(|name, _| here(name));
+        self.rounds.retain(|name, _| here(name));
         for member in &roster.members {
             let turn = member.vitals.tick(&roster.rules, now);
             fleet.tell(member, turn, "");
@@ -60,19 +87,18 @@ pub async fn keep(fleet: Arc<Fleet>) {
                 tokio::spawn(async move { remote.names().refresh().await });
             }
             if let Some(check) = &roster.check {
-                let round = rounds.entry(member.name.clone()).or_default();
-                ask_if_due(&fleet, &roster, (member, round), check);
+                let round = self.rounds.entry(member.name.clone()).or_default();
+                ask_if_due(fleet, &roster, (member, round), check);
             } else {
                 let turn = member.vitals.unchecked(now);
                 fleet.tell(member, turn, "");
             }
-            gauges
+            self.gauges
                 .entry(member.name.clone())
                 .or_insert_with(|| Gauges::of(&fleet.metrics, &member.name))
-                .show(&fleet, member, now);
+                .show(fleet, member, now);
         }
-        tell_of_lists(&roster, now, &mut lost);
-        tokio::time::sleep(LOOK).await;
+        tell_of_lists(&roster, now, &mut self.lost);
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! The [`Fleet`] is shared by all threads and replaced whole when the file
 //! changes (its `roster`); each data thread has its own connections to it
-//! ([`Origins`]). One task ([`keep`]) asks origins how they are.
+//! ([`Origins`]). One task (the [`Keeper`]'s) asks origins how they are.
 
 mod affinity;
 mod group;
@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 pub use affinity::Affinity;
 pub use group::{Group, Origins, Sent};
-pub use keep::keep;
+pub use keep::Keeper;
 pub use member::Member;
 pub use shown::{Shown, ShownState};
 

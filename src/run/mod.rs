@@ -35,7 +35,7 @@ use crate::controller::Bench;
 use crate::gateway::{AccessLog, Manner};
 use crate::metrics::{self as names, Metrics};
 use crate::origin::Resolver;
-use crate::origins::{self as fleet, Fleet};
+use crate::origins::{Fleet, Keeper};
 use crate::reception::Reception;
 use crate::server;
 use crate::store::StoreError;
@@ -190,7 +190,7 @@ pub async fn run(
     let catalog = Arc::clone(&parts.catalog);
     tasks.push(tokio::spawn(async move { catalog.run().await }));
     tasks.push(tokio::spawn(upkeep(Arc::clone(&parts.reception))));
-    tasks.push(tokio::spawn(fleet::keep(Arc::clone(&parts.fleet))));
+    tasks.push(tokio::spawn(Keeper::new(Arc::clone(&parts.fleet)).run()));
     let certificates = Arc::new(Notify::new());
     tasks.push(tokio::spawn(reloads(
         reload,

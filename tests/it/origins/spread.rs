@@ -168,3 +168,31 @@ async fn answers_of_500_eject_only_where_the_file_says_so() {
         gateway.until_state(bad.address, state).await;
     }
 }
+
+#[tokio::test]
+async fn one_that_returns_gets_few_requests_at_first() {
+    let (there, other) = (gone().await, Origin::open().await);
+    named(&other, "other");
+    let slow = "[origin_health]\neject_after = 1\neject_time = \"100ms\"\n\
+        eject_time_max = \"100ms\"\nslow_start = \"1h\"\n";
+    let gateway = Gateway::before(&[there, other.address], slow).await;
+    until("it is ejected", async || {
+        assert_eq!(gateway.get("/").await.0, 200);
+        let shown = gateway.shown(there).await?;
+        (shown["ejections"] != 0).then_some(())
+    })
+    .await;
+    let _back = Here::at(there, "back").await;
+    let shown = gateway.until_state(there, "RETURNING").await;
+    assert!(shown["share"].as_f64().unwrap() < 0.2, "{shown}");
+    let mut back = 0;
+    for _ in 0..60 {
+        back += usize::from(gateway.get("/").await.1 == "back");
+    }
+    // About three: at most each twentieth is its own.
+    assert!(back < 30, "{back} of 60");
+    until("it gets one now and then", async || {
+        (gateway.get("/").await.1 == "back").then_some(())
+    })
+    .await;
+}

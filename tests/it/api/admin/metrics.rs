@@ -19,6 +19,7 @@ fn health_and_metrics_need_no_token() {
     }
     assert_eq!(operator.get("/metrics").status, 200);
     operator.get("/v1/events").refused(401);
+    operator.get("/v1/origins").refused(401);
     operator.token = Some("a token of some length");
     operator.get("/v1/events").ok();
     operator.server.running.reception.set_draining();
@@ -56,7 +57,10 @@ fn metrics_are_in_the_text_format_and_every_family_is_described() {
 }
 
 /// Families without a series until something has happened.
-const APPEAR_LATER: [&str; 15] = [
+const APPEAR_LATER: [&str; 18] = [
+    "sumun_origin_attempts_failed_total",
+    "sumun_origin_connection_waits_total",
+    "sumun_origin_ejections_total",
     "sumun_tls_certificate_expiry_timestamp_seconds",
     "sumun_http_requests_total",
     "sumun_http_request_duration_seconds",
