@@ -106,16 +106,22 @@ struct Done {
     decision: &'static str,
 }
 
-/// What is to be done with a request.
+/// What is to be done with a request. What is seldom is boxed: every request holds one.
 enum Way {
     /// An answer of our own.
-    Own(Answer, Done),
+    Own(Box<Answer>, Done),
     /// To the origin.
     Through(Passage, Done),
     /// The store is to be asked whether a session lives.
-    Doubt(Doubt),
+    Doubt(Box<Doubt>),
     /// The store is to be asked for a session or a place.
-    Seek(Seeker),
+    Seek(Box<Seeker>),
+}
+
+impl Way {
+    fn own(answer: Answer, done: Done) -> Self {
+        Self::Own(Box::new(answer), done)
+    }
 }
 
 /// A bearer of passes past their time.
@@ -198,7 +204,7 @@ impl Gateway {
     /// origin is at work: what has to ask the store is kept out of it by a box of
     /// its own, and what needs no waiting is done before it begins.
     pub fn answer(
-        self: &Rc<Self>,
+        self: Rc<Self>,
         request: Request<ClientBody>,
         info: ConnectionInfo,
     ) -> impl Future<Output = Response<Logged<Body<Visit>>>> {
@@ -219,21 +225,21 @@ impl Gateway {
         let mut way = self.way(&site, &request, &asker);
         async move {
             if let Way::Doubt(doubt) = way {
-                way = Box::pin(self.settle(doubt, &request, &asker)).await;
+                way = Box::pin(self.settle(*doubt, &request, &asker)).await;
             }
             if let Way::Seek(seeker) = way {
-                way = Box::pin(self.seek(seeker, &asker)).await;
+                way = Box::pin(self.seek(*seeker, &asker)).await;
             }
             let (answer, done) = match way {
-                Way::Own(answer, done) => (answer, done),
+                Way::Own(answer, done) => (*answer, done),
                 Way::Through(passage, done) => {
                     let answer = self.through(request, &asker, passage, counted).await;
                     (answer, done)
                 }
                 // Each was settled above.
-                Way::Doubt(Doubt { event, .. }) | Way::Seek(Seeker { event, .. }) => (
+                Way::Doubt(_) | Way::Seek(_) => (
                     own::notice(&asker, NoticeKind::UnknownKey, Some(3)),
-                    done(Some(event), "unsettled"),
+                    done(None, "unsettled"),
                 ),
             };
             let took = self.reception.clock.monotonic_ms().saturating_sub(began);
@@ -270,12 +276,12 @@ impl Gateway {
         let (event, excluded) = match route {
             Route::UnknownHost => {
                 let answer = own::notice(asker, NoticeKind::UnknownHost, None);
-                return Way::Own(answer, done(None, "unknown_host"));
+                return Way::own(answer, done(None, "unknown_host"));
             }
             Route::Ambiguous => {
                 let text = "The path has more than one reading.\n";
                 let answer = own::plain(StatusCode::BAD_REQUEST, text);
-                return Way::Own(answer, done(None, "ambiguous"));
+                return Way::own(answer, done(None, "ambiguous"));
             }
             Route::NoEvent => return Way::Through(Passage::default(), done(None, "no_event")),
             Route::Matched { event, excluded } => (event, excluded),
@@ -283,7 +289,7 @@ impl Gateway {
         let Some(ledger) = site.ledgers.at(event) else {
             let text = "The event is being changed.\n";
             let answer = own::plain(StatusCode::SERVICE_UNAVAILABLE, text);
-            return Way::Own(answer, done(None, "changing"));
+            return Way::own(answer, done(None, "changing"));
         };
         let held = self.credential(site, ledger, request.headers(), asker);
         let at = At {
@@ -292,12 +298,12 @@ impl Gateway {
             excluded,
         };
         if held.pass.is_none() && !held.doubtful.is_empty() {
-            return Way::Doubt(Doubt {
+            return Way::Doubt(Box::new(Doubt {
                 event,
                 ledger: Arc::clone(ledger),
                 excluded,
                 held,
-            });
+            }));
         }
         self.at_event(&at, held, request, asker)
     }
@@ -341,7 +347,7 @@ impl Gateway {
         if held.only_unknown() && !goes_through {
             // Another gateway may know the key: the cookie must survive.
             let answer = own::notice(asker, NoticeKind::UnknownKey, Some(3));
-            return Way::Own(answer, at.done("unknown_key"));
+            return Way::own(answer, at.done("unknown_key"));
         }
         self.carry_out(at, decision, held, asker)
     }
@@ -364,22 +370,24 @@ impl Gateway {
                 Way::Through(Passage::uncounted(ledger, None), at.done("uncounted"))
             }
             (Decision::BusyProblem, _) => {
-                Way::Own(self.busy_problem(ledger, asker), at.done("busy"))
+                Way::own(self.busy_problem(ledger, asker), at.done("busy"))
             }
-            (Decision::BusyPlain, _) => Way::Own(own::busy_plain(ledger), at.done("busy")),
+            (Decision::BusyPlain, _) => Way::own(own::busy_plain(ledger), at.done("busy")),
             (Decision::Closed, _) => {
                 // A ticket stays valid: its bearer is still there.
                 if let Some(ticket) = &held.ticket {
                     ledger.heard.hear(ticket.number);
                 }
-                Way::Own(own::closed(ledger, asker), at.done("closed"))
+                Way::own(own::closed(ledger, asker), at.done("closed"))
             }
-            (Decision::Wait | Decision::Claim | Decision::Enter, _) => Way::Seek(Seeker {
-                event: at.event,
-                ledger: Arc::clone(ledger),
-                ticket: held.ticket,
-                by_header: held.by_header,
-            }),
+            (Decision::Wait | Decision::Claim | Decision::Enter, _) => {
+                Way::Seek(Box::new(Seeker {
+                    event: at.event,
+                    ledger: Arc::clone(ledger),
+                    ticket: held.ticket,
+                    by_header: held.by_header,
+                }))
+            }
         }
     }
 
@@ -398,10 +406,10 @@ impl Gateway {
             Outcome::Uncounted => Way::Through(Passage::uncounted(ledger, None), done("uncounted")),
             Outcome::Waits(line) => {
                 let page = self.waiting_page(ledger, asker, &line, seeker.by_header);
-                Way::Own(page, done("wait"))
+                Way::own(page, done("wait"))
             }
             Outcome::Blocked(blocked) => {
-                Way::Own(own::blocked(ledger, asker, blocked), done("block"))
+                Way::own(own::blocked(ledger, asker, blocked), done("block"))
             }
         }
     }

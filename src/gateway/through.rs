@@ -16,7 +16,7 @@ use crate::ledger::{Ledger, Stay};
 use crate::load::InFlight;
 use crate::metrics as names;
 use crate::origin::{Client, Forward, Forwarded, OriginError};
-use crate::origins::Group;
+use crate::origins::{Group, Sent};
 use crate::reception::Inside;
 use crate::room::decision::Kind;
 use crate::room::time::{Timestamp, millis};
@@ -45,18 +45,25 @@ impl Gateway {
         let visit = visit(in_flight, passage.stay.as_ref().map(Stay::hold), counted);
         let group = self.origins.of(ledger.map(|ledger| &ledger.id));
         let forward = self.forward(&mut request, asker, &passage, group.as_deref());
+        let mut going = group.map(|group| {
+            let wanted = stick::wanted(&group, request.headers());
+            (group.errand(request, forward), wanted, group)
+        });
         async move {
-            let Some(group) = group else {
+            let Some((errand, wanted, group)) = &mut going else {
                 return own::origin_failed(asker, StatusCode::BAD_GATEWAY);
             };
-            let wanted = stick::wanted(&group, request.headers());
-            let sent = group.forward(request, forward, wanted, visit).await;
+            let wanted = *wanted;
+            let sent = match errand {
+                Some(errand) => group.forward(errand, wanted, visit).await,
+                None => Ok(Sent::last_forward()),
+            };
             let mut answer = match sent.map(|sent| (sent.forwarded, sent.by)) {
                 Ok((Forwarded::Response(mut answer, timing), by)) => {
                     let failed = answer.status().is_server_error();
                     self.measured(&passage, Some(timing.first_byte), failed);
                     let whose = (asker, passage.ledger.as_deref());
-                    stick::stick(&group, (wanted, by), whose, &mut answer);
+                    stick::stick(group, (wanted, by), whose, &mut answer);
                     answer
                 }
                 Ok((Forwarded::Tunnel(answer, tunnel), _)) => {

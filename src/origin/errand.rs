@@ -2,7 +2,7 @@
 //! after another for as long as none has seen anything of it.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -24,7 +24,8 @@ use crate::incoming::{ClientBody, WebSocket};
 
 /// A request that was made ready for origins.
 pub struct Errand {
-    /// There until an origin may have seen it.
+    /// There until an origin may have seen it; on a reused connection, once more
+    /// where it may be repeated.
     request: Option<Request<RequestBody>>,
     upload: Option<Rc<Upload>>,
     asked: Asked,
@@ -145,9 +146,15 @@ impl Origin {
         let pool = &self.shared.pool;
         let settings = &pool.remote.settings;
         let mut limit = connect;
-        let leased = pool.lease(underway, &mut limit).await;
-        errand.left = errand.left.saturating_sub(connect.saturating_sub(limit));
-        let mut lease = leased.map_err(Setback::Unsent)?;
+        let mut lease = match pool.ready(underway) {
+            Ok(lease) => lease,
+            Err(underway) => {
+                // Large and seldom: it would make every request's future as large.
+                let leased = Box::pin(pool.lease(underway, &mut limit)).await;
+                errand.left = errand.left.saturating_sub(connect.saturating_sub(limit));
+                leased.map_err(Setback::Unsent)?
+            }
+        };
         loop {
             let Some(mut request) = errand.request.take() else {
                 let gone = "a request is sent once";
@@ -155,10 +162,10 @@ impl Origin {
             };
             headers::put_on_host(request.headers_mut(), settings);
             let upload = errand.upload.as_ref();
-            let spare = (lease.reused && upload.is_none() && request.method().is_idempotent())
+            errand.request = (lease.reused && upload.is_none() && request.method().is_idempotent())
                 .then(|| copy_head(&request));
             lease.heard.lower();
-            let sending = lease.sender.try_send(request);
+            let sending = Box::pin(lease.sender.try_send(request));
             let mut fault = match self.answer(sending, upload).await {
                 Ok(response) => return Ok(Arrived { response, lease }),
                 Err(Failure::Late(fault)) => return Err(Setback::Sent(fault)),
@@ -175,13 +182,13 @@ impl Origin {
                     Setback::Sent(fault)
                 });
             }
-            let again = unsent.or_else(|| spare.filter(|_| !lease.heard.is_raised()));
-            if again.is_none() {
+            if unsent.is_some() {
+                errand.request = unsent;
+            } else if errand.request.is_none() || lease.heard.is_raised() {
                 return Err(Setback::Sent(classify(fault.into_error(), upload)));
             }
-            errand.request = again;
             let before = limit;
-            let opened = pool.open(lease.close(), &mut limit).await;
+            let opened = Box::pin(pool.open(lease.close(), &mut limit)).await;
             errand.left = errand.left.saturating_sub(before.saturating_sub(limit));
             lease = opened.map_err(Setback::Unsent)?;
         }
@@ -194,7 +201,7 @@ impl Origin {
     /// When the answer breaks a rule.
     pub fn settle<G>(
         &self,
-        errand: Errand,
+        errand: &mut Errand,
         arrived: Arrived,
         guard: G,
     ) -> Result<Forwarded<G>, OriginError> {
@@ -202,22 +209,15 @@ impl Origin {
             mut response,
             lease,
         } = arrived;
-        let Errand {
-            upload,
-            asked,
-            client,
-            socket,
-            method,
-            began,
-            ..
-        } = errand;
+        let upload = errand.upload.take();
+        let socket = errand.socket.as_ref();
         let shared = &*self.shared;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let (Some(asked), Some(client)) = (&asked.upgrade, client) else {
+            let (Some(asked), Some(client)) = (&errand.asked.upgrade, errand.client.take()) else {
                 return Err(OriginError::UnsolicitedUpgrade);
             };
             headers::prepare_switch(&mut response, asked)?;
-            tunnel::fold(&mut response, socket.as_ref())?;
+            tunnel::fold(&mut response, socket)?;
             let tunnel = Tunnel {
                 client,
                 origin: hyper::upgrade::on(&mut response),
@@ -227,11 +227,12 @@ impl Origin {
             };
             return Ok(Forwarded::Tunnel(response.map(|_| Body::Empty), tunnel));
         }
-        tunnel::must_not_succeed(&response, socket.as_ref())?;
-        let bodiless = method == Method::HEAD || response.status() == StatusCode::NOT_MODIFIED;
+        tunnel::must_not_succeed(&response, socket)?;
+        let bodiless =
+            errand.method == Method::HEAD || response.status() == StatusCode::NOT_MODIFIED;
         let framing = headers::prepare_response(&mut response, bodiless)?;
         let timing = Timing {
-            first_byte: began.elapsed(),
+            first_byte: errand.began.elapsed(),
         };
         let not_modified = response.status() == StatusCode::NOT_MODIFIED;
         let response = response.map(|incoming| {
@@ -262,16 +263,18 @@ impl Origin {
 
     /// Waits for the head of the answer. While the client uploads, the origin has
     /// only to keep taking; the limit for its answer begins at the end of the request.
-    async fn answer(
-        &self,
-        sending: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
-        upload: Option<&Rc<Upload>>,
-    ) -> Result<Response<Incoming>, Failure> {
+    fn answer<'a, S>(
+        &'a self,
+        mut sending: Pin<Box<S>>,
+        upload: Option<&'a Rc<Upload>>,
+    ) -> impl Future<Output = Result<Response<Incoming>, Failure>> + use<'a, S>
+    where
+        S: Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+    {
         let shared = &*self.shared;
-        let mut sending = pin!(sending);
         let mut alarm = Alarm::new(Rc::clone(&shared.ticker));
         let began = shared.ticker.now();
-        poll_fn(|context| {
+        poll_fn(move |context| {
             if let Poll::Ready(outcome) = sending.as_mut().poll(context) {
                 return Poll::Ready(outcome.map_err(|fault| Failure::Sending(Box::new(fault))));
             }
@@ -304,7 +307,6 @@ impl Origin {
                 }
             }
         })
-        .await
     }
 }
 

@@ -236,6 +236,6 @@ impl Origin {
         };
         let attempt = self.attempt(&mut errand, connect, self.begin());
         let arrived = attempt.await.map_err(Setback::into_fault)?;
-        self.settle(errand, arrived, guard)
+        self.settle(&mut errand, arrived, guard)
     }
 }

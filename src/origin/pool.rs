@@ -112,6 +112,17 @@ impl Pool {
         pool
     }
 
+    /// A connection that is ready, where they are not limited.
+    pub(crate) fn ready(&self, underway: Underway) -> Result<Lease, Underway> {
+        if self.remote.slots.is_some() {
+            return Err(underway);
+        }
+        match self.take() {
+            Some(idle) => Ok(idle.lease(underway)),
+            None => Err(underway),
+        }
+    }
+
     /// A connection for a request: one that is ready, else a new one. Where they
     /// are limited, a wait for it comes first, and is no part of `limit`.
     pub(crate) async fn lease(
@@ -123,15 +134,7 @@ impl Pool {
             self.remote.enter(&mut underway).await?;
         }
         match self.take() {
-            Some(idle) => Ok(Lease {
-                sender: idle.sender,
-                heard: idle.heard,
-                task: idle.task,
-                slot: idle.slot,
-                address: idle.address,
-                reused: true,
-                underway,
-            }),
+            Some(idle) => Ok(idle.lease(underway)),
             None => self.open(underway, limit).await,
         }
     }
@@ -229,6 +232,21 @@ async fn yield_when_called(pool: Weak<Pool>, mut calls: watch::Receiver<()>) {
             return;
         };
         pool.give_up();
+    }
+}
+
+impl Idle {
+    /// Takes it up again.
+    fn lease(self, underway: Underway) -> Lease {
+        Lease {
+            sender: self.sender,
+            heard: self.heard,
+            task: self.task,
+            slot: self.slot,
+            address: self.address,
+            reused: true,
+            underway,
+        }
     }
 }
 

@@ -60,6 +60,17 @@ pub struct Sent<G> {
     pub by: usize,
 }
 
+impl<G> Sent<G> {
+    /// The answer to an OPTIONS that may go no further, which nobody was asked for.
+    #[must_use]
+    pub fn last_forward() -> Self {
+        Self {
+            forwarded: Errand::last_forward(),
+            by: 0,
+        }
+    }
+}
+
 impl Origins {
     /// The fleet, for this thread. Must be called inside a `LocalSet`.
     #[must_use]
@@ -170,6 +181,13 @@ impl Here {
 }
 
 impl Group {
+    /// Makes a request ready for these origins. `None`: it may go no further
+    /// ([`Errand::last_forward`] is its answer).
+    #[must_use]
+    pub fn errand(&self, request: Request<ClientBody>, forward: Forward) -> Option<Errand> {
+        Errand::new(request, forward, &self.ticker, self.connect())
+    }
+
     /// Forwards one request to the origin that has the least in flight among
     /// those that are trusted; `wanted`, a place in the list, goes first. One that
     /// cannot be reached is replaced by another for as long as there is one and
@@ -179,16 +197,11 @@ impl Group {
     /// See [`OriginError`]; [`OriginError::status`] is what the client should get.
     pub async fn forward<G: 'static>(
         &self,
-        request: Request<ClientBody>,
-        forward: Forward,
+        errand: &mut Errand,
         wanted: Option<usize>,
         guard: G,
     ) -> Result<Sent<G>, OriginError> {
         let connect = self.connect();
-        let Some(mut errand) = Errand::new(request, forward, &self.ticker, connect) else {
-            let forwarded = Errand::last_forward();
-            return Ok(Sent { forwarded, by: 0 });
-        };
         let mut tried = 0_u64;
         let mut last = OriginError::ConnectTimeout;
         while let Some((by, local)) = self.choose(tried, wanted) {
@@ -196,7 +209,7 @@ impl Group {
             let untried = self.locals.len() - tried.count_ones() as usize;
             let part = part(errand.left, connect, untried);
             let underway = local.origin.begin();
-            match local.origin.attempt(&mut errand, part, underway).await {
+            match local.origin.attempt(errand, part, underway).await {
                 Ok(arrived) => {
                     let status = arrived.status();
                     let settled = local.origin.settle(errand, arrived, guard);

@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+use futures_util::future::Either;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
@@ -119,30 +121,33 @@ impl DataThread {
         let door = PublicDoor::new(self.reception, &self.api)
             .logging(manner.access_log.clone(), manner.request_ids.clone());
         let door = Rc::new(door);
+        let ids = manner.request_ids.clone().map(Rc::new);
+        // No `async` here: the future is moved with every request, and would hold it twice.
         let service = move |mut request: http::Request<ClientBody>,
                             info: server::ConnectionInfo| {
-            let (gateway, door, manner) =
-                (Rc::clone(&gateway), Rc::clone(&door), Arc::clone(&manner));
-            async move {
-                let ids = manner.request_ids.as_ref();
-                let id = ids.map(|ids| {
-                    let trusted = manner.trusted.contains(info.peer.ip());
-                    ids.assign(request.headers_mut(), trusted)
-                });
-                let mut answer = if is_ours(request.uri().path()) {
-                    let visitor = manner
-                        .trusted
-                        .visitor(info.peer, info.tls, request.headers());
-                    let answer = Box::pin(door.answer(request, visitor)).await;
+            let called = ids.clone().map(|ids| {
+                let trusted = manner.trusted.contains(info.peer.ip());
+                let id = ids.assign(request.headers_mut(), trusted);
+                (ids, id)
+            });
+            let answering = if is_ours(request.uri().path()) {
+                let visitor = manner
+                    .trusted
+                    .visitor(info.peer, info.tls, request.headers());
+                let door = Rc::clone(&door);
+                Either::Left(Box::pin(async move {
+                    let answer = door.answer(request, visitor).await;
                     answer.map(|body| Logged::new(Body::Full(body), None))
-                } else {
-                    gateway.answer(request, info).await
-                };
-                if let (Some(ids), Some(id)) = (ids, id) {
+                }))
+            } else {
+                Either::Right(Rc::clone(&gateway).answer(request, info))
+            };
+            answering.map(move |mut answer| {
+                if let Some((ids, id)) = called {
                     ids.tell(answer.headers_mut(), id);
                 }
                 answer
-            }
+            })
         };
         let served = server::serve(
             self.listener,
