@@ -61,6 +61,10 @@ pub(super) fn lay_over(
             faults.add(&name, "", remedy);
         }
     }
+    if sources.contains_key("origin") && sources.contains_key("origins") {
+        let remedy = "SUMUN_ORIGIN is given too: keep one of them";
+        faults.add("SUMUN_ORIGINS", "", remedy);
+    }
     sources
 }
 
@@ -173,8 +177,8 @@ impl Leaf {
         }
         // One origin and several replace each other too.
         match (tables, *last) {
-            ([], "origin") => table.remove("origins"),
-            ([], "origins") => table.remove("origin"),
+            ([], "origin") if !text.is_empty() => table.remove("origins"),
+            ([], "origins") if !text.is_empty() => table.remove("origin"),
             _ => None,
         };
         table.insert((*last).to_owned(), self.value(text));

@@ -327,3 +327,108 @@ fn member_of(
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str, connections: usize) -> Named {
+        let url = format!("http://{name}:80");
+        let mut settings = OriginSettings::new(&url, &[]).unwrap();
+        settings.connections = connections;
+        Named {
+            name: format!("{name}:80"),
+            url,
+            settings,
+        }
+    }
+
+    fn plan(origins: &[&str], events: &[(&str, &[&str])]) -> Plan {
+        let list = |names: &[&str]| names.iter().map(|name| named(name, 0)).collect();
+        let event = |(id, names): &(&str, &[&str])| (EventId::new(id).unwrap(), list(names));
+        Plan {
+            origins: list(origins),
+            events: events.iter().map(event).collect(),
+            rules: Rules {
+                eject_after: 1,
+                eject_ms: 1_000,
+                eject_max_ms: 1_000,
+                slow_start_ms: 0,
+                fall: 1,
+                rise: 1,
+            },
+            eject_share: 0.5,
+            eject_on_5xx: false,
+            check: None,
+            affinity: None,
+        }
+    }
+
+    fn fleet(plan: Plan) -> (Fleet, Clock) {
+        let clock = Clock::manual(10);
+        let fleet = Fleet::new(plan, clock.clone(), Arc::default(), Resolver::System);
+        (fleet, clock)
+    }
+
+    fn fail(fleet: &Fleet, name: &str) {
+        let roster = fleet.roster();
+        let member = roster.members.iter().find(|one| one.name.starts_with(name));
+        fleet.went_wrong(&roster, member.unwrap(), "connect");
+    }
+
+    fn states(fleet: &Fleet) -> Vec<&'static str> {
+        fleet.shown().iter().map(|one| one.state.word()).collect()
+    }
+
+    #[test]
+    fn an_origin_of_several_lists_is_one_and_equal_lists_are_one_too() {
+        let (fleet, _) = fleet(plan(
+            &["a", "b"],
+            &[("x", &["b", "c"]), ("y", &["b", "c"]), ("z", &["a", "b"])],
+        ));
+        let roster = fleet.roster();
+        assert_eq!(roster.members.len(), 3);
+        let list = |event: &str| roster.list_of(Some(&EventId::new(event).unwrap()));
+        assert_eq!(["x", "y", "z", "other"].map(list), [1, 1, 0, 0]);
+        assert!(Arc::ptr_eq(
+            &roster.lists[0].members[1],
+            &roster.lists[1].members[0]
+        ));
+    }
+
+    #[test]
+    fn an_origin_is_ejected_only_where_each_of_its_lists_can_spare_it() {
+        let (fleet, clock) = fleet(plan(&["a", "b"], &[("x", &["b"])]));
+        fail(&fleet, "b");
+        assert_eq!(states(&fleet), ["UP", "UP"], "it is the last one of x");
+        fail(&fleet, "a");
+        assert_eq!(states(&fleet), ["EJECTED", "UP"]);
+        clock.advance(1_000);
+        assert_eq!(states(&fleet), ["UP", "UP"]);
+    }
+
+    #[test]
+    fn a_change_keeps_what_is_known_of_those_that_stay() {
+        let (fleet, _) = fleet(plan(&["a", "b", "c"], &[]));
+        fail(&fleet, "a");
+        let before = Arc::clone(&fleet.roster());
+        let mut fresh = plan(&["c", "a", "d"], &[]);
+        fresh.origins[0].settings.connections = 7;
+        fleet.change(fresh);
+        assert_eq!(states(&fleet), ["UP", "EJECTED", "UP"]);
+        let after = fleet.roster();
+        let remotes = |at: usize, was: usize| {
+            let (now, then) = (&after.members[at].remote, &before.members[was].remote);
+            (
+                Arc::ptr_eq(now, then),
+                Arc::ptr_eq(now.traffic(), then.traffic()),
+            )
+        };
+        assert_eq!(remotes(1, 0), (true, true), "its connections go on");
+        assert_eq!(
+            remotes(0, 2),
+            (false, true),
+            "other settings: other connections"
+        );
+    }
+}

@@ -445,6 +445,12 @@ fn a_variable_for_one_origin_replaces_several_and_the_other_way_round() {
         urls(&config),
         ["http://10.0.0.1:80", "https://b.example:443"]
     );
+    let both = [several[0], ("SUMUN_ORIGIN", "http://10.0.0.3")];
+    let faults = with(ORIGIN, &both).unwrap_err().to_string();
+    assert_eq!(
+        faults,
+        "SUMUN_ORIGINS: SUMUN_ORIGIN is given too: keep one of them"
+    );
     let text = "origins = [\"http://10.0.0.1\", \"http://10.0.0.2\"]\n[[event]]\nid = \"a\"\n";
     let variables = [
         ("SUMUN_ORIGIN", "http://10.0.0.3"),
