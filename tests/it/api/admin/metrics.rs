@@ -56,7 +56,8 @@ fn metrics_are_in_the_text_format_and_every_family_is_described() {
 }
 
 /// Families without a series until something has happened.
-const APPEAR_LATER: [&str; 15] = [
+const APPEAR_LATER: [&str; 16] = [
+    "sumun_access_log_dropped_total",
     "sumun_tls_certificate_expiry_timestamp_seconds",
     "sumun_http_requests_total",
     "sumun_http_request_duration_seconds",
