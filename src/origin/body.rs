@@ -26,8 +26,9 @@ pub enum Body<G> {
     Full(Bytes),
     /// Nothing, although the head names this length: a 304 (RFC 9110 §8.6).
     Absent(u64),
-    /// What the origin sends, frame by frame, never collected.
-    Origin(OriginBody<G>),
+    /// What the origin sends, frame by frame, never collected. Boxed, because an
+    /// answer is moved some fifteen times on its way out.
+    Origin(Box<OriginBody<G>>),
 }
 
 /// The origin's body on its way to the client.

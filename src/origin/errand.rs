@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -24,9 +24,10 @@ use crate::incoming::{ClientBody, WebSocket};
 
 /// A request that was made ready for origins.
 pub struct Errand {
-    /// There until an origin may have seen it; on a reused connection, once more
-    /// where it may be repeated.
+    /// There until an origin may have seen it.
     request: Option<Request<RequestBody>>,
+    /// Its head once more, while it may be repeated.
+    spare: Option<Spare>,
     upload: Option<Rc<Upload>>,
     asked: Asked,
     client: Option<OnUpgrade>,
@@ -36,6 +37,39 @@ pub struct Errand {
     began: Instant,
     /// What is left of the time to connect, over all origins that are tried.
     pub left: Duration,
+}
+
+/// The head of a request without a body, to be repeated. Most never are: lines in a
+/// row are copied in less time than a map of them.
+struct Spare {
+    uri: Uri,
+    lines: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Spare {
+    fn of(request: &Request<RequestBody>) -> Self {
+        let headers = request.headers();
+        let mut lines = Vec::with_capacity(headers.len());
+        for (name, value) in headers {
+            lines.push((name.clone(), value.clone()));
+        }
+        Self {
+            uri: request.uri().clone(),
+            lines,
+        }
+    }
+
+    fn request(self, method: Method) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::empty());
+        *request.method_mut() = method;
+        *request.uri_mut() = self.uri;
+        let headers = request.headers_mut();
+        headers.reserve(self.lines.len());
+        for (name, value) in self.lines {
+            headers.append(name, value);
+        }
+        request
+    }
 }
 
 /// An answer's head, and the connection that it came by.
@@ -58,7 +92,8 @@ enum Failure {
 }
 
 impl Errand {
-    /// Makes a request ready, whichever origin it goes to. `None`: it may go no
+    /// Makes a request ready, whichever origin it goes to; boxed, because those who
+    /// carry it are moved with every request. `None`: it may go no
     /// further ([`Errand::last_forward`] is its answer).
     #[must_use]
     pub fn new(
@@ -66,7 +101,7 @@ impl Errand {
         forward: Forward,
         ticker: &Rc<Ticker>,
         connect: Duration,
-    ) -> Option<Self> {
+    ) -> Option<Box<Self>> {
         let began = Instant::now();
         let (mut parts, incoming) = request.into_parts();
         if parts.method == Method::OPTIONS && headers::last_forward(&mut parts.headers) {
@@ -76,16 +111,17 @@ impl Errand {
         let socket = parts.extensions.get::<WebSocket>().cloned();
         let (body, upload) = RequestBody::new(incoming, ticker);
         let asked = headers::prepare_request(&mut parts, upload.is_some(), forward);
-        Some(Self {
+        Some(Box::new(Self {
             method: parts.method.clone(),
             request: Some(Request::from_parts(parts, body)),
+            spare: None,
             upload,
             asked,
             client,
             socket,
             began,
             left: connect,
-        })
+        }))
     }
 
     /// The answer to an OPTIONS that may go no further (RFC 9110 §7.6.2).
@@ -162,8 +198,8 @@ impl Origin {
             };
             headers::put_on_host(request.headers_mut(), settings);
             let upload = errand.upload.as_ref();
-            errand.request = (lease.reused && upload.is_none() && request.method().is_idempotent())
-                .then(|| copy_head(&request));
+            errand.spare = (lease.reused && upload.is_none() && errand.method.is_idempotent())
+                .then(|| Spare::of(&request));
             lease.heard.lower();
             let sending = Box::pin(lease.sender.try_send(request));
             let mut fault = match self.answer(sending, upload).await {
@@ -182,9 +218,10 @@ impl Origin {
                     Setback::Sent(fault)
                 });
             }
-            if unsent.is_some() {
-                errand.request = unsent;
-            } else if errand.request.is_none() || lease.heard.is_raised() {
+            let spare = errand.spare.take().filter(|_| !lease.heard.is_raised());
+            let again = || spare.map(|spare| spare.request(errand.method.clone()));
+            errand.request = unsent.or_else(again);
+            if errand.request.is_none() {
                 return Err(Setback::Sent(classify(fault.into_error(), upload)));
             }
             let before = limit;
@@ -237,7 +274,7 @@ impl Origin {
         let not_modified = response.status() == StatusCode::NOT_MODIFIED;
         let response = response.map(|incoming| {
             if !incoming.is_end_stream() {
-                return Body::Origin(OriginBody {
+                return Body::Origin(Box::new(OriginBody {
                     incoming,
                     lease: Some(lease),
                     reusable: framing.reusable,
@@ -248,7 +285,7 @@ impl Origin {
                         due: None,
                     },
                     guard: Some(guard),
-                });
+                }));
             }
             if framing.reusable && Upload::is_whole(upload.as_deref()) {
                 lease.give_back();
@@ -308,15 +345,6 @@ impl Origin {
             }
         })
     }
-}
-
-/// The head once more, for a retry; only for requests without a body.
-fn copy_head(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
 }
 
 /// Whose fault it was that hyper gave up.

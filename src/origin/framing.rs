@@ -1,7 +1,7 @@
 //! How an answer says where its body ends; what has more than one reading is
 //! an error.
 
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap};
 
 use super::OriginError;
 
@@ -22,8 +22,15 @@ pub(super) fn sole_coding(headers: &HeaderMap) -> Result<bool, ()> {
     }
 }
 
-/// The length that an answer names, if all that it says about it agrees.
-pub(super) fn length(headers: &HeaderMap) -> Result<Option<u64>, OriginError> {
+/// The length that an answer names, if all that it says about it agrees; and
+/// whether it stands there once and plainly.
+pub(super) fn length(headers: &HeaderMap) -> Result<(Option<u64>, bool), OriginError> {
+    let mut lines = headers.get_all(header::CONTENT_LENGTH).iter();
+    if let (Some(line), None) = (lines.next(), lines.next())
+        && let Some(length) = plain_number(line.as_bytes())
+    {
+        return Ok((Some(length), true));
+    }
     let mut length = None;
     for value in headers.get_all(header::CONTENT_LENGTH) {
         for one in value.to_str().unwrap_or("?").split(',') {
@@ -38,12 +45,19 @@ pub(super) fn length(headers: &HeaderMap) -> Result<Option<u64>, OriginError> {
             length = Some(one);
         }
     }
-    Ok(length)
+    Ok((length, false))
 }
 
-/// Whether the length stands there once and plainly.
-pub(super) fn is_one_plain_number(headers: &HeaderMap) -> bool {
-    let mut lines = headers.get_all(header::CONTENT_LENGTH).iter();
-    let plain = |value: &HeaderValue| value.as_bytes().iter().all(u8::is_ascii_digit);
-    lines.next().is_some_and(plain) && lines.next().is_none()
+/// Digits alone, as many as cannot be too large.
+fn plain_number(digits: &[u8]) -> Option<u64> {
+    const DIGITS_MAX: usize = 19;
+    let next = |number: u64, digit: &u8| {
+        digit
+            .is_ascii_digit()
+            .then(|| number * 10 + u64::from(digit - b'0'))
+    };
+    (1..=DIGITS_MAX)
+        .contains(&digits.len())
+        .then(|| digits.iter().try_fold(0, next))
+        .flatten()
 }

@@ -8,7 +8,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Response, StatusCode, Uri};
 
-use super::framing::{is_one_plain_number, length, sole_coding};
+use super::framing::{length, sole_coding};
 use super::{Cookie, Forward, HostHeader, OriginError, OriginSettings};
 use crate::incoming::WebSocket;
 
@@ -169,10 +169,10 @@ pub(crate) fn prepare_response<B>(
         let sole = sole_coding(headers);
         sole.map_err(|()| OriginError::Protocol("transfer-encoding is not chunked"))?
     };
-    let length = if seen.content_length {
+    let (length, is_plain) = if seen.content_length {
         length(headers)?
     } else {
-        None
+        (None, true)
     };
     let upgrade = (seen.upgrade && response.status() == StatusCode::UPGRADE_REQUIRED)
         .then(|| headers.get(header::UPGRADE).cloned())
@@ -188,7 +188,7 @@ pub(crate) fn prepare_response<B>(
     if both {
         headers.remove(header::CONTENT_LENGTH);
     } else if let Some(length) = length
-        && !is_one_plain_number(headers)
+        && !is_plain
     {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
@@ -253,11 +253,11 @@ fn take_off_hop_by_hop(headers: &mut HeaderMap, seen: &Seen) {
     }
     let mut doomed: Vec<HeaderName> = Vec::new();
     for value in headers.get_all(header::CONNECTION) {
-        for token in tokens(value) {
-            // The two that nearly every message says name no header worth looking for.
-            if token.eq_ignore_ascii_case("keep-alive") || token.eq_ignore_ascii_case("close") {
-                continue;
-            }
+        // The two that nearly every message says name no header worth looking for.
+        let usual = |token: &str| {
+            token.eq_ignore_ascii_case("keep-alive") || token.eq_ignore_ascii_case("close")
+        };
+        for token in tokens(value).filter(|token| !usual(token)) {
             if let Ok(name) = HeaderName::from_bytes(token.as_bytes())
                 && !is_protected(&name)
             {
@@ -265,8 +265,11 @@ fn take_off_hop_by_hop(headers: &mut HeaderMap, seen: &Seen) {
             }
         }
     }
-    let hop = headers.keys().filter(|name| is_hop_by_hop(name)).cloned();
-    doomed.extend(hop);
+    if seen.te || seen.transfer_encoding || seen.upgrade || seen.other_hop {
+        let hop = headers.keys().filter(|name| is_hop_by_hop(name)).cloned();
+        doomed.extend(hop);
+    }
+    headers.remove(header::CONNECTION);
     for name in doomed {
         headers.remove(name);
     }

@@ -184,7 +184,7 @@ impl Group {
     /// Makes a request ready for these origins. `None`: it may go no further
     /// ([`Errand::last_forward`] is its answer).
     #[must_use]
-    pub fn errand(&self, request: Request<ClientBody>, forward: Forward) -> Option<Errand> {
+    pub fn errand(&self, request: Request<ClientBody>, forward: Forward) -> Option<Box<Errand>> {
         Errand::new(request, forward, &self.ticker, self.connect())
     }
 

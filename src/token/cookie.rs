@@ -113,11 +113,17 @@ pub fn without(
         let name = memchr(b'=', pair).map_or(*pair, |at| pair.split_at(at).0);
         is_taken(name.trim_ascii())
     };
-    let kept: Vec<&[u8]> = pairs(bytes).filter(|pair| !is_taken(pair)).collect();
-    if kept.len() == pairs(bytes).count() {
+    if !pairs(bytes).any(|pair| is_taken(&pair)) {
         return None;
     }
-    let kept = kept.join(&b';');
+    let mut kept = Vec::new();
+    let rest = pairs(bytes).filter(|pair| !is_taken(pair));
+    for (place, pair) in rest.enumerate() {
+        if place > 0 {
+            kept.push(b';');
+        }
+        kept.extend_from_slice(pair);
+    }
     let kept = kept.trim_ascii();
     Some(if kept.is_empty() {
         None

@@ -326,8 +326,12 @@ fn parse_port(text: &str) -> Option<u16> {
     text.parse().ok()
 }
 
+/// The port of a host that was found well-formed before: what follows its last
+/// colon, unless that stands within an IPv6 address.
 fn named_port(host: Option<&HeaderValue>) -> Option<u16> {
-    Authority::parse(host?.to_str().ok()?)?.port
+    let host = host?.as_bytes();
+    let colon = host.iter().rposition(|byte| *byte == b':')?;
+    parse_port(std::str::from_utf8(host.get(colon + 1..)?).ok()?)
 }
 
 fn default_port(https: bool) -> u16 {
