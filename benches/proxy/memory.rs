@@ -9,6 +9,8 @@ use crate::side::{resident_mb, say};
 use crate::{CASES, Case};
 
 const CONNECTIONS: usize = 10_000;
+/// Those at rest may give back what they do not need.
+const REST: Duration = Duration::from_secs(15);
 
 /// Each peer in its turn holds 10,000 connections of which each has had an answer.
 pub fn run() {
@@ -20,7 +22,7 @@ pub fn run() {
     for peer in peers.all() {
         let before = resident_mb(&peer.running);
         let held: Vec<TcpStream> = (0..CONNECTIONS).map(|_| visit(peer)).collect();
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(REST);
         let with = resident_mb(&peer.running);
         let nginx = *nginx.get_or_insert(with);
         say(&format!(

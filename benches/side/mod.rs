@@ -134,23 +134,28 @@ fn cpu_of(pid: u32) -> f64 {
             .unwrap_or(0.0)
     };
     let own = (ticks(11) + ticks(12)) / 100.0;
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    let below: f64 = children
-        .unwrap_or_default()
-        .split_whitespace()
-        .filter_map(|child| child.parse().ok())
-        .map(cpu_of)
-        .sum();
-    own + below
+    own + children(pid).into_iter().map(cpu_of).sum::<f64>()
 }
 
-/// Memory that a process holds now, in megabytes.
+/// Memory that a process and its children hold now, in megabytes.
 pub fn resident_mb(running: &Running) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", running.child.id()));
-    let status = status.unwrap_or_default();
+    resident_of(running.child.id()) / 1024.0
+}
+
+fn resident_of(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kb = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kb.unwrap_or(f64::NAN) / 1024.0
+    kb.unwrap_or(f64::NAN) + children(pid).into_iter().map(resident_of).sum::<f64>()
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
+    children
+        .split_whitespace()
+        .filter_map(|child| child.parse().ok())
+        .collect()
 }
 
 /// CPU time that this process has used, in seconds.

@@ -63,6 +63,8 @@ pub(super) struct Desk<S> {
 pub(super) enum End {
     Finished(Result<(), hyper::Error>),
     Told(Order),
+    /// Nothing has come for a while.
+    Rests,
 }
 
 const TIMED_OUT: &[u8] =
@@ -108,6 +110,9 @@ where
         if order != Order::Go {
             return Poll::Ready(End::Told(order));
         }
+        if watch.may_rest() {
+            return Poll::Ready(End::Rests);
+        }
         if !draining && watch.is_draining() {
             draining = true;
             drain(Pin::new(&mut *connection));
@@ -118,8 +123,9 @@ where
 }
 
 /// Serves one connection of HTTP/1.1 until it ends. Dropping the future ends it
-/// at once.
-pub(crate) async fn serve_one<S, F, B>(socket: Watched, terms: Terms<S>)
+/// at once. One that rests between two requests is its socket alone: what hyper
+/// needs is made anew for the next one.
+pub(crate) async fn serve_one<S, F, B>(mut socket: Watched, terms: Terms<S>)
 where
     S: Fn(Request<ClientBody>, ConnectionInfo) -> F + 'static,
     F: Future<Output = Response<B>> + 'static,
@@ -133,16 +139,30 @@ where
         .max_header_size(settings.header_bytes)
         .max_buf_size(settings.header_bytes.max(settings.buffer_bytes));
     let desk = terms.desk();
-    let respond = service_fn(move |request| Rc::clone(&desk).answer(request));
-    let mut connection = http
-        .serve_connection(TokioIo::new(socket), respond)
-        .with_upgrades();
-    let end = run(&watch, &mut connection, |connection| {
-        connection.graceful_shutdown();
-    })
-    .await;
+    drop(terms);
+    let (end, connection) = loop {
+        let desk = Rc::clone(&desk);
+        let respond = service_fn(move |request| Rc::clone(&desk).answer(request));
+        let connection = http.serve_connection(TokioIo::new(socket), respond);
+        let mut connection = Box::new(connection.with_upgrades());
+        let end = run(&watch, &mut connection, |mut connection| {
+            Pin::new(&mut **connection).graceful_shutdown();
+        })
+        .await;
+        if !matches!(end, End::Rests) {
+            break (end, connection);
+        }
+        // Gone when it was upgraded, which is no rest.
+        let Some(parts) = connection.into_parts() else {
+            return;
+        };
+        socket = parts.io.into_inner();
+        if !socket.rest(parts.read_buf).await {
+            return;
+        }
+    };
     match end {
-        End::Finished(Ok(())) => {}
+        End::Finished(Ok(())) | End::Rests => {}
         End::Finished(Err(fault)) => {
             if fault.is_user() {
                 watch.cut();
@@ -339,5 +359,130 @@ impl Drop for Served {
         if self.0.phase() != Phase::Streams {
             self.0.answered();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use http_body_util::Full;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::Notify;
+    use tokio::task::LocalSet;
+
+    use super::super::Places;
+    use super::super::watch::Patience;
+    use super::super::wire::Wire;
+    use super::*;
+    use crate::visitor::address::TrustedProxies;
+
+    const ONE: &[u8] = b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    /// A connection whose sweeps the test makes.
+    struct Kept {
+        client: TcpStream,
+        watch: Arc<Watch>,
+    }
+
+    async fn kept() -> Kept {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).await.unwrap();
+        let (tcp, peer) = listener.accept().await.unwrap();
+        let places = Places::new(9, 9, TrustedProxies::default());
+        let place = places.take(peer.ip(), &Arc::new(Notify::new())).unwrap();
+        let watch = Watch::new(place);
+        let counted = Cell::new(0);
+        let service = move |request: Request<ClientBody>, _: ConnectionInfo| {
+            counted.set(counted.get() + 1);
+            let said = format!("{}: {}", counted.get(), request.uri());
+            async move { Response::new(Full::new(Bytes::from(said))) }
+        };
+        let terms = Terms {
+            watch: Arc::clone(&watch),
+            info: ConnectionInfo {
+                peer,
+                local: address,
+                tls: false,
+            },
+            settings: Arc::default(),
+            service: Rc::new(service),
+            ticker: Ticker::new(Duration::from_secs(1)),
+        };
+        let socket = Watched::new(Wire::Plain(tcp), Arc::clone(&watch), 1024);
+        tokio::task::spawn_local(serve_one(socket, terms));
+        Kept { client, watch }
+    }
+
+    impl Kept {
+        async fn answer(&mut self, end: &str) {
+            let mut came = String::new();
+            while !came.ends_with(end) {
+                let mut some = [0; 512];
+                let read = self.client.read(&mut some).await.unwrap();
+                assert!(read > 0, "{came}");
+                came.push_str(std::str::from_utf8(&some[..read]).unwrap());
+            }
+        }
+
+        /// Sweeps until the connection has gone to rest.
+        async fn rest(&self) {
+            let patience = Patience {
+                head: 9,
+                idle: 9,
+                body: 9,
+                half_close: 9,
+                linger: 9,
+            };
+            while self.watch.phase() != Phase::Idle {
+                tokio::task::yield_now().await;
+            }
+            self.watch.sweep(&patience);
+            self.watch.sweep(&patience);
+            assert!(self.watch.is_called_to_rest());
+            while self.watch.is_called_to_rest() {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_rested_serves_on_and_loses_no_byte() {
+        let test = async {
+            let mut kept = kept().await;
+            // The next head begins in the same breath.
+            let (first, rest) = ONE.split_at(9);
+            kept.client.write_all(&[ONE, first].concat()).await.unwrap();
+            kept.answer("1: /one").await;
+            kept.rest().await;
+            kept.client.write_all(rest).await.unwrap();
+            kept.answer("2: /one").await;
+            kept.rest().await;
+            kept.client.write_all(ONE).await.unwrap();
+            kept.answer("3: /one").await;
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn one_that_rests_ends_with_its_client_and_when_no_more_requests_are_taken() {
+        let test = async {
+            let mut gone = kept().await;
+            gone.client.write_all(ONE).await.unwrap();
+            gone.answer("1: /one").await;
+            gone.rest().await;
+            gone.client.shutdown().await.unwrap();
+            assert_eq!(gone.client.read(&mut [0; 9]).await.unwrap(), 0);
+            let mut told = kept().await;
+            told.client.write_all(ONE).await.unwrap();
+            told.answer("1: /one").await;
+            told.rest().await;
+            told.watch.drain();
+            assert_eq!(told.client.read(&mut [0; 9]).await.unwrap(), 0);
+        };
+        LocalSet::new().run_until(test).await;
     }
 }

@@ -69,7 +69,8 @@ pub(super) async fn welcome<S, F, B>(
     };
     let greeted = tokio::select! {
         biased;
-        greeted = greeting => greeted,
+        // Boxed, or the task would be as large for the rest of its life.
+        greeted = Box::pin(greeting) => greeted,
         // Too slow, or the server drains and nothing was asked yet.
         () = terms.watch.ordered() => return,
     };
@@ -85,7 +86,8 @@ pub(super) async fn welcome<S, F, B>(
     let socket = Watched::new(wire, Arc::clone(&terms.watch), settings.linger_bytes);
     match protocol {
         Protocol::One => serve_one(socket, terms).await,
-        Protocol::Two => serve_two(socket, terms).await,
+        // Larger than the other: it would make every connection's task as large.
+        Protocol::Two => Box::pin(serve_two(socket, terms)).await,
     }
 }
 

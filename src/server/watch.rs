@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use socket2::SockRef;
 use std::sync::Arc;
+
+use bytes::Bytes;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::limit::Place;
@@ -61,6 +63,9 @@ pub(crate) struct Patience {
     pub(crate) linger: u32,
 }
 
+/// Sweeps after which a connection between two requests gives its buffers back.
+const REST_AFTER: u32 = 2;
+
 /// Shared by a connection's socket, its task and the sweep, all on one thread.
 /// Atomic only because a socket that may be upgraded has to be `Send`.
 pub(crate) struct Watch {
@@ -82,6 +87,7 @@ pub(crate) struct Watch {
     probe: AtomicBool,
     half_closed: AtomicBool,
     cut: AtomicBool,
+    rests: AtomicBool,
     /// Requests of HTTP/2 that are being served, and tunnels.
     streams: AtomicU32,
     waker: OnceLock<Waker>,
@@ -97,6 +103,8 @@ pub(crate) struct Watched {
     /// Bytes that may still be thrown away at the end.
     linger_bytes: usize,
     shut: bool,
+    /// What was read before and not used, to be read once more.
+    unread: Bytes,
 }
 
 impl Watch {
@@ -117,6 +125,7 @@ impl Watch {
             probe: AtomicBool::new(false),
             half_closed: AtomicBool::new(false),
             cut: AtomicBool::new(false),
+            rests: AtomicBool::new(false),
             streams: AtomicU32::new(0),
             waker: OnceLock::new(),
             place,
@@ -203,6 +212,17 @@ impl Watch {
         self.cut.store(self.close_delimited.load(Relaxed), Relaxed);
     }
 
+    /// Whether nothing has come for a while and nothing is left to be sent, so that
+    /// only the socket need be kept. Said once.
+    pub(crate) fn may_rest(&self) -> bool {
+        self.rests.load(Relaxed) && self.rests.swap(false, Relaxed) && self.phase() == Phase::Idle
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_called_to_rest(&self) -> bool {
+        self.rests.load(Relaxed)
+    }
+
     /// Remembers whom to wake. A connection's task is the same for life.
     pub(crate) fn attend(&self, context: &Context<'_>) {
         if self.waker.get().is_none() {
@@ -239,6 +259,10 @@ impl Watch {
         match self.phase() {
             Phase::Head if quiet > patience.head => self.tell(Order::TimedOut),
             Phase::Idle if quiet > patience.idle => self.tell(Order::Close),
+            Phase::Idle if quiet == REST_AFTER && !self.takes_nothing() => {
+                self.rests.store(true, Relaxed);
+                self.wake();
+            }
             Phase::Lingering if quiet > patience.linger => self.tell(Order::Close),
             Phase::Serving | Phase::Answering => self.sweep_active(quiet, patience),
             Phase::Streams => self.sweep_streams(quiet, patience),
@@ -304,7 +328,31 @@ impl Watched {
             in_request_line: true,
             linger_bytes,
             shut: false,
+            unread: Bytes::new(),
         }
+    }
+
+    /// Waits, without a buffer, until there is something to read (true), or until
+    /// the connection is told to end or to take no more requests, and is closed.
+    pub(crate) async fn rest(&mut self, unread: Bytes) -> bool {
+        self.unread = unread;
+        let watch = Arc::clone(&self.watch);
+        poll_fn(|context| {
+            watch.attend(context);
+            if watch.order() != Order::Go {
+                return Poll::Ready(false);
+            }
+            if watch.is_draining() {
+                let closed = Pin::new(&mut *self).poll_shutdown(context);
+                return closed.map(|_| false);
+            }
+            if !self.unread.is_empty() {
+                return Poll::Ready(true);
+            }
+            // An end, and a fault, are something to read too.
+            self.wire.tcp().poll_read_ready(context).map(|_| true)
+        })
+        .await
     }
 
     /// A last word, if the socket takes it at once.
@@ -369,7 +417,13 @@ impl AsyncRead for Watched {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.wire).poll_read(context, buffer);
+        let polled = if self.unread.is_empty() {
+            Pin::new(&mut self.wire).poll_read(context, buffer)
+        } else {
+            let most = buffer.remaining().min(self.unread.len());
+            buffer.put_slice(&self.unread.split_to(most));
+            Poll::Ready(Ok(()))
+        };
         self.watch.wants_read.store(polled.is_pending(), Relaxed);
         let came = buffer.filled().get(before..).unwrap_or_default();
         if !came.is_empty() {
