@@ -1,6 +1,7 @@
 //! The body of a request on its way in, and who keeps an exchange waiting: in
 //! HTTP/2 many share a connection, so that its silence says nothing of one.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
@@ -22,10 +23,12 @@ pub struct ClientBody {
 
 /// Goes with a request that came as an Extended CONNECT (RFC 8441) and was made the
 /// upgrade that it stands for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct WebSocket {
     /// The `Sec-WebSocket-Accept` that proves that the origin understood.
     pub accept: HeaderValue,
+    /// Counts it as a connection of its client's, until this is dropped.
+    pub place: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// Goes with the answer by which such a WebSocket stands: a success without it would

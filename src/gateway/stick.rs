@@ -22,12 +22,12 @@ pub(super) fn wanted(group: &Group, headers: &HeaderMap) -> Option<usize> {
 /// The `Cookie` header as the origin gets it: without ours unless they are kept,
 /// and without the one that names an origin.
 pub(super) fn cookies(headers: &HeaderMap, keep_ours: bool, group: Option<&Group>) -> Cookie {
-    let names = group.and_then(Group::cookie_names);
-    let others = |line: &HeaderValue| match names {
+    let naming = group.filter(|group| group.has_cookies());
+    let others = |line: &HeaderValue| match naming {
         None if keep_ours => None,
         None => cookie::without_ours(line),
-        Some(name) => cookie::without(line, |pair| {
-            is_origins(pair, name) || !keep_ours && cookie::is_ours(pair)
+        Some(group) => cookie::without(line, |name| {
+            group.is_cookie(name) || !keep_ours && cookie::is_ours(name)
         }),
     };
     let mut lines = headers.get_all(header::COOKIE).iter();
@@ -41,7 +41,7 @@ pub(super) fn cookies(headers: &HeaderMap, keep_ours: bool, group: Option<&Group
             Some(Some(rest)) => Cookie::Replaced(rest),
         };
     }
-    if keep_ours && names.is_none() {
+    if keep_ours && naming.is_none() {
         return Cookie::AsSent;
     }
     // Several lines are one list (RFC 9113 §8.2.3).
@@ -59,12 +59,6 @@ pub(super) fn cookies(headers: &HeaderMap, keep_ours: bool, group: Option<&Group
         Ok(value) if !joined.is_empty() => Cookie::Replaced(value),
         _ => Cookie::Removed,
     }
-}
-
-/// Whether a cookie's name is the one of the gateway's list, or of an event's.
-fn is_origins(name: &[u8], cookie: &str) -> bool {
-    let rest = name.strip_prefix(cookie.as_bytes());
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"_"))
 }
 
 /// Names the origin that answered, unless the visitor's cookie does already: on
@@ -122,17 +116,5 @@ mod tests {
         assert_eq!(others(&["sumun_main=x"]), Cookie::Removed);
         let joined = replaced("a=1; b=2");
         assert_eq!(others(&["a=1", "sumun_main=x; b=2"]), joined);
-    }
-
-    #[test]
-    fn a_cookie_names_an_origin_of_the_gateway_or_of_an_event_and_no_other_does() {
-        for (name, is) in [
-            ("SUMUN_ORIGIN", true),
-            ("SUMUN_ORIGIN_sale", true),
-            ("SUMUN_ORIGINAL", false),
-            ("sumun_origin", false),
-        ] {
-            assert_eq!(is_origins(name.as_bytes(), "SUMUN_ORIGIN"), is, "{name}");
-        }
     }
 }

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -28,6 +29,10 @@ pub struct Errand {
     request: Option<Request<RequestBody>>,
     /// Its head once more, while it may be repeated.
     spare: Option<Spare>,
+    /// It was repeated, here or at another origin, which is done once.
+    repeated: bool,
+    /// Whether the client named a host, which only HTTP/1.0 may leave out.
+    names_host: bool,
     upload: Option<Rc<Upload>>,
     asked: Asked,
     client: Option<OnUpgrade>,
@@ -80,7 +85,8 @@ pub struct Arrived {
 
 /// Why an origin gave no answer.
 pub enum Setback {
-    /// It has seen nothing of the request, which may be tried elsewhere.
+    /// It has seen nothing of the request, or what it has seen may be repeated this
+    /// once: it may be tried elsewhere.
     Unsent(OriginError),
     /// It may have seen it.
     Sent(OriginError),
@@ -109,12 +115,15 @@ impl Errand {
         }
         let client = parts.extensions.remove::<OnUpgrade>();
         let socket = parts.extensions.get::<WebSocket>().cloned();
+        let parts_name_host = parts.headers.contains_key(header::HOST);
         let (body, upload) = RequestBody::new(incoming, ticker);
         let asked = headers::prepare_request(&mut parts, upload.is_some(), forward);
         Some(Box::new(Self {
             method: parts.method.clone(),
             request: Some(Request::from_parts(parts, body)),
             spare: None,
+            repeated: false,
+            names_host: parts_name_host,
             upload,
             asked,
             client,
@@ -196,10 +205,13 @@ impl Origin {
                 let gone = "a request is sent once";
                 return Err(Setback::Sent(OriginError::Protocol(gone)));
             };
-            headers::put_on_host(request.headers_mut(), settings);
+            headers::put_on_host(request.headers_mut(), settings, errand.names_host);
             let upload = errand.upload.as_ref();
-            errand.spare = (lease.reused && upload.is_none() && errand.method.is_idempotent())
-                .then(|| Spare::of(&request));
+            let may_repeat = lease.reused
+                && !errand.repeated
+                && upload.is_none()
+                && errand.method.is_idempotent();
+            errand.spare = may_repeat.then(|| Spare::of(&request));
             lease.heard.lower();
             let sending = Box::pin(lease.sender.try_send(request));
             let mut fault = match self.answer(sending, upload).await {
@@ -219,11 +231,16 @@ impl Origin {
                 });
             }
             let spare = errand.spare.take().filter(|_| !lease.heard.is_raised());
-            let again = || spare.map(|spare| spare.request(errand.method.clone()));
-            errand.request = unsent.or_else(again);
-            if errand.request.is_none() {
-                return Err(Setback::Sent(classify(fault.into_error(), upload)));
-            }
+            errand.request = match (unsent, spare) {
+                (Some(unsent), _) => Some(unsent),
+                (None, Some(spare)) => {
+                    errand.repeated = true;
+                    Some(spare.request(errand.method.clone()))
+                }
+                (None, None) => {
+                    return Err(Setback::Sent(classify(fault.into_error(), upload)));
+                }
+            };
             let before = limit;
             let opened = Box::pin(pool.open(lease.close(), &mut limit)).await;
             errand.left = errand.left.saturating_sub(before.saturating_sub(limit));
@@ -260,6 +277,7 @@ impl Origin {
                 origin: hyper::upgrade::on(&mut response),
                 idle: shared.pool.remote.settings.tunnel_idle,
                 held: lease.let_go(),
+                socket: errand.socket.take(),
                 guard,
             };
             return Ok(Forwarded::Tunnel(response.map(|_| Body::Empty), tunnel));

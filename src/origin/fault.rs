@@ -33,6 +33,9 @@ pub enum OriginError {
     /// A 101 that nobody asked for, or to another protocol.
     #[error("the origin switched protocols unasked")]
     UnsolicitedUpgrade,
+    /// A page where an Extended CONNECT asked for a WebSocket, as an origin may answer.
+    #[error("the origin has a page there, no WebSocket")]
+    NoWebSocket,
     /// The answer's body broke off.
     #[error("the origin's answer broke off: {0}")]
     BodyCut(hyper::Error),
@@ -59,6 +62,7 @@ impl OriginError {
             | Self::Malformed(_)
             | Self::Protocol(_)
             | Self::UnsolicitedUpgrade
+            | Self::NoWebSocket
             | Self::BodyCut(_) => StatusCode::BAD_GATEWAY,
         }
     }
@@ -75,6 +79,7 @@ impl OriginError {
             Self::IdleTimeout => "idle_timeout",
             Self::Malformed(_) | Self::Protocol(_) => "protocol",
             Self::UnsolicitedUpgrade => "unsolicited_upgrade",
+            Self::NoWebSocket => "no_websocket",
             Self::BodyCut(_) => "body_cut",
             Self::RequestBody => "request_body",
             Self::ClientGone => "client_gone",
@@ -84,6 +89,26 @@ impl OriginError {
     /// Whether it is the client's doing; the origin is not to be blamed or counted.
     #[must_use]
     pub fn is_clients_fault(&self) -> bool {
-        matches!(self, Self::RequestBody | Self::ClientGone)
+        matches!(
+            self,
+            Self::RequestBody | Self::ClientGone | Self::NoWebSocket
+        )
     }
+
+    /// Whether it tells of the origin's health: not what the client did, and not what
+    /// this machine has no more of (descriptors, ports, memory).
+    #[must_use]
+    pub fn is_origins_fault(&self) -> bool {
+        match self {
+            Self::NoConnectionFree => false,
+            Self::Connect(fault) => !is_ours(fault),
+            fault => !fault.is_clients_fault(),
+        }
+    }
+}
+
+/// Linux's numbers for: no file descriptor left (EMFILE, ENFILE), no memory (ENOMEM),
+/// no port left (EADDRNOTAVAIL), no room in the network stack (ENOBUFS).
+fn is_ours(fault: &std::io::Error) -> bool {
+    matches!(fault.raw_os_error(), Some(24 | 23 | 12 | 99 | 105))
 }

@@ -400,15 +400,11 @@ fn append_forwarded(headers: &mut HeaderMap, forward: &Forward, scheme: &str) {
 }
 
 /// The `Host` that this origin is to see.
-pub(crate) fn put_on_host(headers: &mut HeaderMap, settings: &OriginSettings) {
+pub(crate) fn put_on_host(headers: &mut HeaderMap, settings: &OriginSettings, is_named: bool) {
     match &settings.host_header {
-        HostHeader::Preserve => {
-            // An HTTP/1.0 client may name no host; HTTP/1.1 must.
-            if !headers.contains_key(header::HOST) {
-                headers.insert(header::HOST, settings.authority.clone());
-            }
-        }
-        HostHeader::Origin => {
+        HostHeader::Preserve if is_named => {}
+        // An HTTP/1.0 client may name no host; HTTP/1.1 must.
+        HostHeader::Preserve | HostHeader::Origin => {
             headers.insert(header::HOST, settings.authority.clone());
         }
         HostHeader::Name(name) => {

@@ -21,6 +21,8 @@ pub(crate) struct Slots {
     waiting: AtomicUsize,
     /// Connections at rest that somebody wants closed.
     wanted: AtomicUsize,
+    /// Who waits to open one.
+    openers: AtomicUsize,
     call: watch::Sender<()>,
 }
 
@@ -57,6 +59,7 @@ impl Slots {
             open: Arc::new(Semaphore::new(limit)),
             waiting: AtomicUsize::new(0),
             wanted: AtomicUsize::new(0),
+            openers: AtomicUsize::new(0),
             call: watch::Sender::new(()),
         }
     }
@@ -95,6 +98,8 @@ impl Slots {
         if let Ok(permit) = Arc::clone(&self.open).try_acquire_owned() {
             return Some(permit);
         }
+        self.openers.fetch_add(1, Ordering::AcqRel);
+        let _opener = Opener(self);
         self.wanted.fetch_add(1, Ordering::AcqRel);
         self.call.send_replace(());
         Arc::clone(&self.open).acquire_owned().await.ok()
@@ -111,6 +116,25 @@ impl Slots {
         self.wanted
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, less)
             .is_ok()
+    }
+}
+
+/// One who wants to open a connection. What nobody wants any more, because another
+/// connection ended or its visitor left, is no reason to close one.
+struct Opener<'a>(&'a Slots);
+
+impl Drop for Opener<'_> {
+    fn drop(&mut self) {
+        let slots = self.0;
+        slots.openers.fetch_sub(1, Ordering::AcqRel);
+        // Looked at anew whenever somebody else has come to want one meanwhile.
+        let more = |wanted: usize| {
+            let left = slots.openers.load(Ordering::Acquire);
+            (wanted > left).then_some(left)
+        };
+        let _none_too_many = slots
+            .wanted
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
     }
 }
 
@@ -170,5 +194,20 @@ mod tests {
         assert!(!slots.gives_one_up(), "once is enough");
         drop(resting);
         assert!(opening.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_closed_for_one_who_has_left() {
+        let slots = Arc::new(Slots::new(1, Duration::from_secs(60)));
+        let _resting = slots.open().await.unwrap();
+        let mut calls = slots.calls();
+        let opening = tokio::spawn({
+            let slots = Arc::clone(&slots);
+            async move { slots.open().await.is_some() }
+        });
+        calls.changed().await.unwrap();
+        opening.abort();
+        assert!(opening.await.unwrap_err().is_cancelled());
+        assert!(!slots.gives_one_up());
     }
 }

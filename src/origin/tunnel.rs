@@ -24,6 +24,8 @@ pub struct Tunnel<G> {
     pub(crate) idle: Duration,
     /// It counts as a request and as a connection of the origin until it has ended.
     pub(crate) held: Held,
+    /// A client's, which counts as a connection of its own.
+    pub(crate) socket: Option<WebSocket>,
     pub(crate) guard: G,
 }
 
@@ -54,6 +56,7 @@ impl<G> Tunnel<G> {
             origin,
             idle,
             held,
+            socket,
             guard,
         } = self;
         let mut close = pin!(close);
@@ -74,7 +77,7 @@ impl<G> Tunnel<G> {
         let farewell = async { tokio::join!(client.shutdown(), origin.shutdown()) };
         let _gone_or_slow = tokio::time::timeout(Duration::from_secs(1), farewell).await;
         drop((client, origin));
-        drop((held, guard));
+        drop((held, socket, guard));
         end
     }
 }
@@ -117,9 +120,7 @@ pub(crate) fn must_not_succeed<B>(
     socket: Option<&WebSocket>,
 ) -> Result<(), OriginError> {
     if socket.is_some() && response.status().is_success() {
-        return Err(OriginError::Protocol(
-            "a page where a WebSocket was asked for",
-        ));
+        return Err(OriginError::NoWebSocket);
     }
     Ok(())
 }

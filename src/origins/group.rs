@@ -217,14 +217,17 @@ impl Group {
                     match &settled {
                         Ok(_) if failed => self.went_wrong(local, "status"),
                         Ok(_) => local.member.vitals.succeeded(),
-                        Err(fault) => self.went_wrong(local, fault.kind()),
+                        Err(fault) if fault.is_origins_fault() => {
+                            self.went_wrong(local, fault.kind());
+                        }
+                        Err(_) => {}
                     }
                     return settled.map(|forwarded| Sent { forwarded, by });
                 }
                 Err(setback) => {
                     let fault = setback.fault();
                     let busy = matches!(fault, OriginError::NoConnectionFree);
-                    if !busy && !fault.is_clients_fault() {
+                    if fault.is_origins_fault() {
                         self.went_wrong(local, fault.kind());
                     }
                     match setback {
@@ -238,7 +241,7 @@ impl Group {
     }
 
     fn went_wrong(&self, local: &Local, kind: &'static str) {
-        self.fleet.went_wrong(&self.roster, &local.member, kind);
+        self.fleet.went_wrong(&local.member, kind);
     }
 
     fn connect(&self) -> Duration {
@@ -258,10 +261,21 @@ impl Group {
         list.cookie.as_deref()
     }
 
-    /// How the cookies of all lists begin, which no origin is to see.
+    /// Whether there are such cookies, of this list or of another.
     #[must_use]
-    pub fn cookie_names(&self) -> Option<&str> {
-        self.roster.lists.first()?.cookie.as_deref()
+    pub fn has_cookies(&self) -> bool {
+        self.roster.lists.iter().any(|list| list.cookie.is_some())
+    }
+
+    /// Whether a cookie of this name names an origin of some list: no origin is to see it.
+    #[must_use]
+    pub fn is_cookie(&self, name: &[u8]) -> bool {
+        let cookies = self
+            .roster
+            .lists
+            .iter()
+            .filter_map(|list| list.cookie.as_ref());
+        cookies.into_iter().any(|cookie| cookie.as_bytes() == name)
     }
 
     /// The origin that a cookie's value names.

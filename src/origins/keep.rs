@@ -78,7 +78,8 @@ impl Keeper {
             }
             stays
         });
-        self.rounds.retain(|name, _| here(name));
+        let known = |url: &String| roster.members.iter().any(|member| member.url == *url);
+        self.rounds.retain(|url, _| known(url));
         for member in &roster.members {
             let turn = member.vitals.tick(&roster.rules, now);
             fleet.tell(member, turn, "");
@@ -87,7 +88,7 @@ impl Keeper {
                 tokio::spawn(async move { remote.names().refresh().await });
             }
             if let Some(check) = &roster.check {
-                let round = self.rounds.entry(member.name.clone()).or_default();
+                let round = self.rounds.entry(member.url.clone()).or_default();
                 ask_if_due(fleet, &roster, (member, round), check);
             } else {
                 let turn = member.vitals.unchecked(now);
@@ -125,6 +126,9 @@ fn ask_if_due(
     check: &Check,
 ) {
     let now = fleet.clock.monotonic_ms();
+    // The interval may be a shorter one than when it was last asked.
+    let longest = now.saturating_add(millis(check.interval.mul_f64(1.1)));
+    round.due = round.due.min(longest);
     if now < round.due || round.asking.swap(true, Ordering::AcqRel) {
         return;
     }

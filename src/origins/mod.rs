@@ -13,7 +13,7 @@ mod shown;
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -135,6 +135,8 @@ impl Roster {
 /// All origins of the process.
 pub struct Fleet {
     roster: ArcSwap<Roster>,
+    /// Who may be ejected is told under it.
+    judging: Mutex<()>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     resolver: Resolver,
@@ -147,6 +149,7 @@ impl Fleet {
         let roster = roster(plan, None, (&resolver, &clock));
         Self {
             roster: ArcSwap::from_pointee(roster),
+            judging: Mutex::default(),
             clock,
             metrics,
             resolver,
@@ -178,7 +181,7 @@ impl Fleet {
 
     /// An origin did not answer, by its own fault. It may be ejected for it.
     #[cold]
-    pub(crate) fn went_wrong(&self, roster: &Roster, member: &Member, kind: &'static str) {
+    pub(crate) fn went_wrong(&self, member: &Member, kind: &'static str) {
         let now = self.clock.monotonic_ms();
         self.metrics
             .counter(
@@ -186,8 +189,14 @@ impl Fleet {
                 &[("origin", &member.name), ("kind", kind)],
             )
             .increment(1);
-        let can_spare = roster.can_spare(member, now);
-        let turn = member.vitals.failed(&roster.rules, now, can_spare, kind);
+        // As the origins are now, and one after the other: of two that fail at once
+        // only one can be spared.
+        let roster = self.roster();
+        let turn = {
+            let _judging = self.judging.lock().unwrap_or_else(PoisonError::into_inner);
+            let can_spare = roster.can_spare(member, now);
+            member.vitals.failed(&roster.rules, now, can_spare, kind)
+        };
         self.tell(member, turn, kind);
     }
 
@@ -373,7 +382,7 @@ mod tests {
     fn fail(fleet: &Fleet, name: &str) {
         let roster = fleet.roster();
         let member = roster.members.iter().find(|one| one.name.starts_with(name));
-        fleet.went_wrong(&roster, member.unwrap(), "connect");
+        fleet.went_wrong(member.unwrap(), "connect");
     }
 
     fn states(fleet: &Fleet) -> Vec<&'static str> {

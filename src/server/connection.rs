@@ -213,7 +213,13 @@ impl<S> Desk<S> {
             } else {
                 guard::check(&mut request, self.settings.target_bytes)
             };
-            let is_socket = request.extensions().get::<WebSocket>().is_some();
+            let (is_socket, checked) = match checked {
+                Ok(()) => match request.extensions_mut().get_mut::<WebSocket>() {
+                    Some(socket) => (true, self.seat(socket)),
+                    None => (false, Ok(())),
+                },
+                refusal => (false, refusal),
+            };
             let response = match checked {
                 Ok(()) => {
                     let request = request.map(|body| ClientBody::new(body, exchange.clone()));
@@ -222,6 +228,7 @@ impl<S> Desk<S> {
                     let stands = answer.extensions().get::<Established>().is_some();
                     if is_socket && answer.status().is_success() && !stands {
                         // A page of ours; here any success would be a WebSocket.
+                        self.settings.refused(NO_SOCKET.reason);
                         refused(NO_SOCKET)
                     } else {
                         answer.map(Content::Served)
@@ -248,6 +255,18 @@ impl<S> Desk<S> {
                 });
             Ok(leaving(response, exchange, served))
         }
+    }
+}
+
+impl<S> Desk<S> {
+    /// A WebSocket in a stream counts as a connection of its own: elsewhere it is one.
+    fn seat(&self, socket: &mut WebSocket) -> Result<(), Refusal> {
+        let place = self.watch.place().another().map_err(|reason| Refusal {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            reason,
+        })?;
+        socket.place = Some(Arc::new(place));
+        Ok(())
     }
 }
 

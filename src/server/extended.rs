@@ -50,7 +50,8 @@ pub(super) fn unfold<B>(request: &mut Request<B>) -> Result<(), Refusal> {
     headers.insert(header::SEC_WEBSOCKET_KEY, key);
     headers.remove(header::SEC_WEBSOCKET_ACCEPT);
     *request.method_mut() = Method::GET;
-    request.extensions_mut().insert(WebSocket { accept });
+    let place = None;
+    request.extensions_mut().insert(WebSocket { accept, place });
     Ok(())
 }
 

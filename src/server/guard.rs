@@ -36,8 +36,13 @@ pub fn check<B>(request: &mut Request<B>, target_limit: usize) -> Result<(), Ref
     host(request)
 }
 
+/// Longer than any registered method; what counts and logs requests by their method is
+/// bounded by it.
+const METHOD_MAX: usize = 32;
+
 fn method(method: &Method) -> Result<(), Refusal> {
     match *method {
+        _ if method.as_str().len() > METHOD_MAX => refuse(StatusCode::NOT_IMPLEMENTED, "method"),
         Method::CONNECT | Method::TRACE => refuse(StatusCode::METHOD_NOT_ALLOWED, "method"),
         _ => Ok(()),
     }
@@ -178,7 +183,7 @@ fn absolute<B>(request: &mut Request<B>) -> Result<(), Refusal> {
             && let Some(target) = uri.path_and_query().cloned()
         {
             // Without `:authority` it is `Host` that names it (RFC 9113 §8.3.1).
-            *request.uri_mut() = Uri::from(target);
+            *request.uri_mut() = origin_form(&target)?;
             return Ok(());
         }
         return bad("target");
@@ -189,14 +194,9 @@ fn absolute<B>(request: &mut Request<B>) -> Result<(), Refusal> {
     let Ok(host) = HeaderValue::from_str(authority.as_str()) else {
         return bad("target");
     };
-    let plain = match uri.path_and_query() {
-        Some(target) if target.as_str().starts_with('/') => Uri::from(target.clone()),
-        Some(target) => match PathAndQuery::try_from(format!("/{}", target.as_str())) {
-            Ok(target) => Uri::from(target),
-            Err(_) => return bad("target"),
-        },
-        None => Uri::from_static("/"),
-    };
+    let plain = uri
+        .path_and_query()
+        .map_or(Ok(Uri::from_static("/")), origin_form)?;
     // The sent `Host` still has to be a single well-formed one, though it loses. In
     // HTTP/2 it may be missing, and must not say anything else (RFC 9113 §8.3.1).
     if !two {
@@ -212,6 +212,22 @@ fn absolute<B>(request: &mut Request<B>) -> Result<(), Refusal> {
     request.headers_mut().insert(header::HOST, host);
     *request.uri_mut() = plain;
     Ok(())
+}
+
+/// A target that begins with a slash. Of one that was a fragment alone nothing is
+/// left, though it shows a slash.
+fn origin_form(target: &PathAndQuery) -> Result<Uri, Refusal> {
+    match target.as_str() {
+        "/" => Ok(Uri::from_static("/")),
+        text if text.starts_with('/') => Ok(Uri::from(target.clone())),
+        text => match PathAndQuery::try_from(format!("/{text}")) {
+            Ok(target) => Ok(Uri::from(target)),
+            Err(_) => Err(Refusal {
+                status: StatusCode::BAD_REQUEST,
+                reason: "target",
+            }),
+        },
+    }
 }
 
 fn host<B>(request: &Request<B>) -> Result<(), Refusal> {
@@ -264,6 +280,12 @@ mod tests {
         let mut bare = request("GET", "http://a.example?q", &[("host", "a.example")]);
         assert_eq!(check(&mut bare, 8192), Ok(()));
         assert_eq!(bare.uri(), "/?q");
+        // hyper has cut the fragment off, and nothing is left.
+        for target in ["http://a.example#x", "http://a.example/#x"] {
+            let mut cut = request("GET", target, &[("host", "a.example")]);
+            assert_eq!(check(&mut cut, 8192), Ok(()));
+            assert_eq!((cut.uri().path(), cut.uri().to_string()), ("/", "/".into()));
+        }
     }
 
     #[test]
@@ -272,6 +294,7 @@ mod tests {
             ("GET", "a.example:80", 400),
             ("CONNECT", "a.example:80", 405),
             ("TRACE", "/", 405),
+            ("A-METHOD-THAT-NOBODY-EVER-REGISTERED", "/", 501),
             ("GET", "*", 400),
             ("GET", "ftp://a.example/", 400),
             ("GET", "http://user@a.example/", 400),

@@ -58,23 +58,37 @@ impl Places {
 
     /// A place for a connection from `address`; the reason if there is none.
     pub(crate) fn take(&self, address: IpAddr, freed: &Arc<Notify>) -> Result<Place, &'static str> {
+        let place = self.room(freed)?;
+        place.count_for(address)?;
+        Ok(place)
+    }
+
+    /// A place that counts for no address yet.
+    fn room(&self, freed: &Arc<Notify>) -> Result<Place, &'static str> {
         let inner = &*self.inner;
         if inner.taken.fetch_add(1, Ordering::Relaxed) >= inner.limit {
             inner.taken.fetch_sub(1, Ordering::Relaxed);
             return Err("connections");
         }
         // From here on it is given back by its drop.
-        let place = Place {
+        Ok(Place {
             places: self.clone(),
             address: OnceLock::new(),
             freed: Arc::clone(freed),
-        };
-        place.count_for(address)?;
-        Ok(place)
+        })
     }
 }
 
 impl Place {
+    /// One more for the same client; the reason if there is none.
+    pub(crate) fn another(&self) -> Result<Self, &'static str> {
+        let place = self.places.room(&self.freed)?;
+        if let Some(address) = self.address.get() {
+            place.count_for(*address)?;
+        }
+        Ok(place)
+    }
+
     /// Whether it counts for no address yet: its connection is a proxy's.
     pub(crate) fn is_a_proxys(&self) -> bool {
         self.address.get().is_none()

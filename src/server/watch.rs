@@ -335,7 +335,12 @@ impl Watched {
     /// Waits, without a buffer, until there is something to read (true), or until
     /// the connection is told to end or to take no more requests, and is closed.
     pub(crate) async fn rest(&mut self, unread: Bytes) -> bool {
-        self.unread = unread;
+        // An empty part would hold all of the buffer that it was read into.
+        self.unread = if unread.is_empty() {
+            Bytes::new()
+        } else {
+            unread
+        };
         let watch = Arc::clone(&self.watch);
         poll_fn(|context| {
             watch.attend(context);

@@ -144,6 +144,34 @@ async fn what_is_no_websocket_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_counts_as_a_connection_of_its_own() {
+    let plan = Plan::event("").tables("[limits]\nconnections = 8\n");
+    let site = echoing(plan).await;
+    let mut known = known(site.door).await;
+    let mut open = Vec::new();
+    let refused = loop {
+        let answer = send(&mut known, connect("websocket", "/chat")).await;
+        if answer.status() != 200 {
+            break answer.status();
+        }
+        open.push(socket(answer).await);
+        assert!(open.len() < 8);
+    };
+    assert_eq!((refused.as_u16(), open.is_empty()), (503, false));
+    let page = ask(&mut known, get("http://shop.example/"), "").await;
+    assert_eq!(page.status(), 200, "the connection goes on");
+    let mut one = open.pop().unwrap();
+    one.close(None).await.unwrap();
+    ends(&mut one).await;
+    drop(one);
+    until("its place is free again", async || {
+        let answer = send(&mut known, connect("websocket", "/chat")).await;
+        (answer.status() == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_origin_that_did_not_understand_opens_nothing() {
     let origin = RawOrigin::with(|mut raw, _, _| async move {
         whole_request(&mut raw).await;

@@ -4,6 +4,8 @@ use super::{Gateway, Here, LASTING, file, gone, list, named};
 use crate::support::{Ask, Origin, Reply};
 
 const COOKIE: &str = "SHOP_ORIGIN";
+/// The shop's own, which begins alike.
+const THEIRS: &str = "SHOP_ORIGIN_BASKET";
 
 fn sticky(more: &str) -> String {
     format!("[origin_pool]\naffinity_cookie = \"{COOKIE}\"\n{more}")
@@ -23,7 +25,7 @@ async fn a_visitor_stays_where_the_cookie_says_and_the_origin_never_sees_it() {
     let gateway = Gateway::before(&addresses, &sticky("")).await;
     let mut names = std::collections::BTreeSet::new();
     for _ in 0..6 {
-        let mut visitor = gateway.visitor().holding("basket", "7");
+        let mut visitor = gateway.visitor().holding(THEIRS, "7");
         let first = visitor.open("/").await;
         let set = first.header("set-cookie").unwrap().to_owned();
         assert!(set.starts_with(&format!("{COOKIE}=")), "{set}");
@@ -41,7 +43,8 @@ async fn a_visitor_stays_where_the_cookie_says_and_the_origin_never_sees_it() {
     }
     assert!(names.len() > 1, "{names:?}");
     for seen in origins.iter().flat_map(Origin::seen) {
-        assert_eq!(seen.header("cookie"), Some("basket=7"));
+        let theirs = format!("{THEIRS}=7");
+        assert_eq!(seen.header("cookie"), Some(theirs.as_str()));
     }
 }
 

@@ -1,9 +1,14 @@
 //! Who gets a request, and what becomes of it when an origin is gone.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::{EAGER, Gateway, Here, LASTING, gone, named};
-use crate::support::raw::RawOrigin;
+use crate::support::raw::{Raw, RawOrigin, whole_request};
 use crate::support::{Ask, Origin, Reply, Visitor, until};
 
 #[tokio::test]
@@ -115,7 +120,7 @@ async fn a_killed_origin_costs_no_visitor_an_error_and_returns() {
 #[tokio::test]
 async fn what_an_origin_may_have_seen_is_never_sent_to_another() {
     let broken = RawOrigin::with(|mut raw, _, received| async move {
-        let request = crate::support::raw::whole_request(&mut raw).await;
+        let request = whole_request(&mut raw).await;
         received.lock().unwrap().extend(request.unwrap_or_default());
     })
     .await;
@@ -129,6 +134,84 @@ async fn what_an_origin_may_have_seen_is_never_sent_to_another() {
     })
     .await;
     assert_eq!(broken.received().matches("GET /once").count(), 1);
+}
+
+/// An origin that is gone once it was asked for `/poison`; it counts how often that was.
+async fn frail(poisoned: &Arc<AtomicUsize>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let poisoned = Arc::clone(poisoned);
+    tokio::spawn(async move {
+        let (over, mut told) = tokio::sync::mpsc::channel::<()>(1);
+        let mut all = tokio::task::JoinSet::new();
+        loop {
+            let stream = tokio::select! {
+                accepted = listener.accept() => accepted.unwrap().0,
+                _ = told.recv() => return,
+            };
+            let (over, poisoned) = (over.clone(), Arc::clone(&poisoned));
+            all.spawn(async move {
+                let mut raw = Raw::over(stream);
+                while let Some(request) = whole_request(&mut raw).await {
+                    if request.starts_with(b"GET /poison") {
+                        poisoned.fetch_add(1, Ordering::Relaxed);
+                        over.send(()).await.unwrap();
+                        return;
+                    }
+                    raw.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                        .await;
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_request_that_kills_is_repeated_once_and_no_more() {
+    let poisoned = Arc::default();
+    let origins = [
+        frail(&poisoned).await,
+        frail(&poisoned).await,
+        frail(&poisoned).await,
+    ];
+    let never = "[origin_health]\neject_after = 0\n";
+    let gateway = Gateway::before(&origins, never).await;
+    // One connection: its thread has one to each of them now.
+    let mut visitor = gateway.visitor();
+    for _ in 0..9 {
+        assert_eq!(visitor.open("/").await.status, 200);
+    }
+    assert_eq!(visitor.open("/poison").await.status, 502);
+    assert_eq!(poisoned.load(Ordering::Relaxed), 2);
+    assert_eq!(visitor.open("/").await.status, 200, "the third one lives");
+}
+
+#[tokio::test]
+async fn a_page_where_a_websocket_was_asked_for_is_no_failure() {
+    let (one, two) = (Origin::open().await, Origin::open().await);
+    let gateway = Gateway::before(&[one.address, two.address], LASTING).await;
+    let stream = tokio::net::TcpStream::connect(gateway.door).await.unwrap();
+    let mut streams = crate::encrypted::two(stream).await;
+    let livez = crate::encrypted::get("http://shop.example/__sumun/livez");
+    crate::encrypted::ask(&mut streams, livez, "").await;
+    for _ in 0..6 {
+        let socket = http::Request::builder()
+            .method("CONNECT")
+            .uri("http://shop.example/")
+            .extension(hyper::ext::Protocol::from_static("websocket"));
+        let answer = crate::encrypted::ask(&mut streams, socket, "").await;
+        assert_eq!(answer.status(), 502);
+    }
+    assert_eq!(one.seen().len() + two.seen().len(), 6);
+    for address in [one.address, two.address] {
+        let shown = gateway.shown(address).await.unwrap();
+        assert_eq!(
+            (&shown["state"], &shown["failures"]),
+            (&"UP".into(), &0.into())
+        );
+    }
+    assert_eq!(gateway.metric("sumun_origin_failures_total").await, None);
 }
 
 #[tokio::test]
