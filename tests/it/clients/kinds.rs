@@ -5,7 +5,7 @@
 use http::Method;
 
 use super::every_kind;
-use crate::support::{Answer, Ask, Plan, Reply, Site, completes_at_done, until};
+use crate::support::{Answer, Ask, Plan, Reply, Site, completes_at_done, exchange, until};
 
 #[track_caller]
 fn must_be_busy(kind: &str, answer: &Answer) {
@@ -304,4 +304,17 @@ async fn what_is_ours_never_reaches_the_origin_in_any_spelling() {
         .open("/__sumunx")
         .await
         .must_come_from_the_origin();
+}
+
+#[tokio::test]
+async fn a_target_of_which_nothing_is_left_is_the_front_page() {
+    let site = Site::with("limit = 5").await;
+    // Behind another request in one piece; hyper cuts fragments off.
+    let request = "GET /first HTTP/1.1\r\nhost: shop.example\r\n\r\n\
+         GET http://shop.example#x HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n\r\n";
+    let answer = exchange(site.door, request).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert_eq!(answer.matches("HTTP/1.1 200 ").count(), 2, "{answer}");
+    let targets: Vec<String> = site.origin.seen().into_iter().map(|s| s.target).collect();
+    assert_eq!(targets, ["/first", "/"]);
 }

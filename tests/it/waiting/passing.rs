@@ -116,19 +116,6 @@ async fn no_spelling_of_a_path_slips_into_an_exclusion() {
     assert_eq!(site.origin.seen().len(), before);
 }
 
-#[tokio::test]
-async fn a_target_of_which_nothing_is_left_waits_as_any_other() {
-    let site = Site::with("limit = 5\nmode = \"pause\"").await;
-    // Behind another request in one piece; hyper cuts fragments off.
-    let request = "GET /first HTTP/1.1\r\nhost: shop.example\r\nsec-fetch-dest: document\r\n\r\n\
-         GET http://shop.example#x HTTP/1.1\r\nhost: shop.example\r\nsec-fetch-dest: document\r\n\
-         connection: close\r\n\r\n";
-    let answer = exchange(site.door, request).await;
-    let answer = String::from_utf8_lossy(&answer);
-    assert_eq!(answer.matches("HTTP/1.1 503 ").count(), 2, "{answer}");
-    assert_eq!(site.origin.seen().len(), 0);
-}
-
 /// Head lines (sorted) and body of a whole answer.
 fn parts(answer: &[u8]) -> (Vec<String>, Vec<u8>) {
     let end = answer
