@@ -141,23 +141,26 @@ where
     let desk = terms.desk();
     drop(terms);
     let (end, connection) = loop {
-        let desk = Rc::clone(&desk);
-        let respond = service_fn(move |request| Rc::clone(&desk).answer(request));
-        let connection = http.serve_connection(TokioIo::new(socket), respond);
-        let mut connection = Box::new(connection.with_upgrades());
-        let end = run(&watch, &mut connection, |mut connection| {
-            Pin::new(&mut **connection).graceful_shutdown();
-        })
-        .await;
-        if !matches!(end, End::Rests) {
-            break (end, connection);
-        }
-        // Gone when it was upgraded, which is no rest.
-        let Some(parts) = connection.into_parts() else {
-            return;
+        // All of this is gone before it rests.
+        socket = {
+            let desk = Rc::clone(&desk);
+            let respond = service_fn(move |request| Rc::clone(&desk).answer(request));
+            let connection = http.serve_connection(TokioIo::new(socket), respond);
+            let mut connection = Box::new(connection.with_upgrades());
+            let end = run(&watch, &mut connection, |mut connection| {
+                Pin::new(&mut **connection).graceful_shutdown();
+            })
+            .await;
+            if !matches!(end, End::Rests) {
+                break (end, connection);
+            }
+            // Not there once it was upgraded, which is no rest.
+            let Some(parts) = connection.into_parts() else {
+                return;
+            };
+            parts.io.into_inner().with_unread(parts.read_buf)
         };
-        socket = parts.io.into_inner();
-        if !socket.rest(parts.read_buf).await {
+        if !socket.rest().await {
             return;
         }
     };

@@ -332,15 +332,20 @@ impl Watched {
         }
     }
 
-    /// Waits, without a buffer, until there is something to read (true), or until
-    /// the connection is told to end or to take no more requests, and is closed.
-    pub(crate) async fn rest(&mut self, unread: Bytes) -> bool {
+    /// The same, with what was read and not used.
+    pub(crate) fn with_unread(mut self, unread: Bytes) -> Self {
         // An empty part would hold all of the buffer that it was read into.
         self.unread = if unread.is_empty() {
             Bytes::new()
         } else {
             unread
         };
+        self
+    }
+
+    /// Waits, without a buffer, until there is something to read (true), or until
+    /// the connection is told to end or to take no more requests, and is closed.
+    pub(crate) async fn rest(&mut self) -> bool {
         let watch = Arc::clone(&self.watch);
         poll_fn(|context| {
             watch.attend(context);
