@@ -49,6 +49,8 @@ pub struct Config {
     pub origins: Vec<Origin>,
     /// The `Host` that the origin sees.
     pub origin_host: OriginHost,
+    /// Whether HTTP/2 may be spoken to origins.
+    pub origin_http2: bool,
     /// Whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// A header with the client's address, believed from trusted proxies only.

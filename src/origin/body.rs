@@ -12,8 +12,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::OriginError;
+use super::fault::Broken;
 use super::headers;
 use super::pool::Lease;
+use super::two;
 use crate::alarm::{Alarm, Ticker};
 use crate::incoming::{BodyFault, ClientBody};
 
@@ -32,14 +34,20 @@ pub enum Body<G> {
 
 /// The origin's body on its way to the client.
 pub struct OriginBody<G> {
-    pub(crate) incoming: Incoming,
-    /// The connection, until the body has ended.
+    pub(crate) incoming: Coming,
+    /// The connection of HTTP/1.1, until the body has ended.
     pub(crate) lease: Option<Lease>,
     /// Whether the connection may serve again after that.
     pub(crate) reusable: bool,
     pub(crate) upload: Option<Rc<Upload>>,
     pub(crate) silence: Silence,
     pub(crate) guard: Option<G>,
+}
+
+/// What comes from the origin, by the version that is spoken.
+pub(crate) enum Coming {
+    One(Incoming),
+    Two(Box<two::Answer>),
 }
 
 /// The limit between two pieces of a body; it runs only while we wait for the
@@ -126,12 +134,52 @@ impl<G: Unpin> HttpBody for Body<G> {
     }
 }
 
+impl From<Incoming> for Coming {
+    fn from(incoming: Incoming) -> Self {
+        Self::One(incoming)
+    }
+}
+
+impl From<two::Answer> for Coming {
+    fn from(answer: two::Answer) -> Self {
+        Self::Two(Box::new(answer))
+    }
+}
+
+impl Coming {
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self {
+            Self::One(incoming) => Pin::new(incoming).poll_frame(context).map_err(Broken::One),
+            Self::Two(answer) => Pin::new(&mut **answer)
+                .poll_frame(context)
+                .map_err(Broken::Two),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::One(incoming) => incoming.is_end_stream(),
+            Self::Two(answer) => answer.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::One(incoming) => incoming.size_hint(),
+            Self::Two(answer) => answer.size_hint(),
+        }
+    }
+}
+
 impl<G> OriginBody<G> {
     fn poll(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, OriginError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(context) {
+        match self.incoming.poll_frame(context) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 self.silence.due = None;
                 if let Some(trailers) = frame.trailers_mut() {

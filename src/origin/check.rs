@@ -12,6 +12,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use super::connect::connect;
+use super::fault::Broken;
 use super::remote::Remote;
 use super::{HostHeader, OriginError};
 
@@ -34,12 +35,17 @@ async fn exchange(
     limit: Duration,
 ) -> Result<StatusCode, OriginError> {
     let settings = &remote.settings;
-    let opened = connect(settings, &remote.names, limit.min(settings.connect)).await?;
+    let opened = connect(
+        (settings, settings.http2),
+        &remote.names,
+        limit.min(settings.connect),
+    )
+    .await?;
     let (mut sender, connection) = http1::Builder::new()
         .title_case_headers(settings.title_case_headers)
         .handshake(TokioIo::new(opened.wire))
         .await
-        .map_err(OriginError::Reset)?;
+        .map_err(|fault| OriginError::Reset(Broken::One(fault)))?;
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = path.clone().into();
     let host = match &settings.host_header {
@@ -58,6 +64,6 @@ async fn exchange(
         // An answer that came with the connection's end is there by now.
         _ended = connection => answer.await,
     };
-    let answered = answered.map_err(OriginError::Reset)?;
+    let answered = answered.map_err(|fault| OriginError::Reset(Broken::One(fault)))?;
     Ok(answered.status())
 }
