@@ -2,10 +2,11 @@
 //! whose fault a broken upload is, when a connection may be used again, and that
 //! an answer cut short must never look complete.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -68,6 +69,10 @@ pub(crate) struct RequestBody {
 /// How far an upload has come; seen by the one who waits for the answer.
 pub(crate) struct Upload {
     stage: Cell<Stage>,
+    /// The tick at which the last piece was taken.
+    taken: Cell<u32>,
+    /// What an origin was given that has not looked at it, to be given once more.
+    again: RefCell<VecDeque<Bytes>>,
     ticker: Rc<Ticker>,
 }
 
@@ -195,7 +200,7 @@ impl<G> OriginBody<G> {
                 self.end();
                 Poll::Ready(None)
             }
-            Poll::Pending => match self.silence.poll(context) {
+            Poll::Pending => match self.silence.poll(self.upload.as_deref(), context) {
                 Poll::Ready(()) => self.fail(OriginError::IdleTimeout),
                 Poll::Pending => Poll::Pending,
             },
@@ -221,12 +226,18 @@ impl<G> OriginBody<G> {
 }
 
 impl Silence {
-    fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
-        let ticker = self.alarm.ticker();
-        let due = *self
-            .due
-            .get_or_insert_with(|| ticker.now().saturating_add(self.limit));
-        self.alarm.poll_until(due, context)
+    /// An origin that takes a request while it answers is not silent.
+    fn poll(&mut self, upload: Option<&Upload>, context: &Context<'_>) -> Poll<()> {
+        loop {
+            let now = self.alarm.ticker().now();
+            let due = *self.due.get_or_insert(now.saturating_add(self.limit));
+            ready!(self.alarm.poll_until(due, context));
+            let taken = upload.map_or(0, |upload| upload.taken.get());
+            match taken.saturating_add(self.limit) {
+                later if later > now => self.due = Some(later),
+                _ => return Poll::Ready(()),
+            }
+        }
     }
 }
 
@@ -236,6 +247,8 @@ impl RequestBody {
         let upload = (!incoming.is_end_stream()).then(|| {
             Rc::new(Upload {
                 stage: Cell::new(Stage::Sending(ticker.now())),
+                taken: Cell::new(ticker.now()),
+                again: RefCell::default(),
                 ticker: Rc::clone(ticker),
             })
         });
@@ -267,7 +280,11 @@ impl HttpBody for RequestBody {
         let Some(incoming) = &mut this.incoming else {
             return Poll::Ready(None);
         };
-        let mut polled = Pin::new(&mut *incoming).poll_frame(context);
+        let again = this.upload.as_ref().and_then(|upload| upload.again());
+        let mut polled = match again {
+            Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            None => Pin::new(&mut *incoming).poll_frame(context),
+        };
         let Some(upload) = &this.upload else {
             return polled;
         };
@@ -277,10 +294,15 @@ impl HttpBody for RequestBody {
             headers::clean_trailers(trailers);
         }
         let now = upload.ticker.now();
+        if polled.is_ready() {
+            upload.taken.set(now);
+        }
         upload.stage.set(match &polled {
             Poll::Pending => Stage::Client,
             Poll::Ready(None) => Stage::Whole(now),
-            Poll::Ready(Some(Ok(_))) if incoming.is_end_stream() => Stage::Whole(now),
+            Poll::Ready(Some(Ok(_))) if incoming.is_end_stream() && upload.is_new() => {
+                Stage::Whole(now)
+            }
             Poll::Ready(Some(Ok(_))) => Stage::Sending(now),
             Poll::Ready(Some(Err(fault))) => blame(fault),
         });
@@ -289,6 +311,7 @@ impl HttpBody for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         self.incoming.as_ref().is_none_or(HttpBody::is_end_stream)
+            && self.upload.as_ref().is_none_or(|upload| upload.is_new())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -299,6 +322,21 @@ impl HttpBody for RequestBody {
 }
 
 impl Upload {
+    /// These pieces are to be given once more, before what is still to come.
+    pub(crate) fn repeat(&self, pieces: Vec<Bytes>) {
+        self.stage.set(Stage::Sending(self.ticker.now()));
+        self.again.replace(pieces.into());
+    }
+
+    fn again(&self) -> Option<Bytes> {
+        self.again.borrow_mut().pop_front()
+    }
+
+    /// Whether what comes next was given to nobody yet.
+    fn is_new(&self) -> bool {
+        self.again.borrow().is_empty()
+    }
+
     /// Where it stands.
     pub(crate) fn stage(&self) -> Stage {
         self.stage.get()

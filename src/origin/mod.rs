@@ -36,6 +36,7 @@ pub use rustls::pki_types::CertificateDer;
 pub use secure::{OriginTls, Trust};
 pub use settings::{HostHeader, InvalidOrigin, OriginSettings};
 pub use tunnel::{Tunnel, TunnelEnd};
+pub use two::is_grpc;
 
 use crate::alarm::Ticker;
 use crate::clock::Clock;

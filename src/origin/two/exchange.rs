@@ -76,7 +76,7 @@ impl Origin {
             };
             let fault = OriginError::Reset(Broken::Two(fault));
             if errand.upload.is_some() && request.body().is_end_stream() {
-                // Its body is on its way and cannot be had again.
+                // Its body is gone.
                 return Err(Setback::Sent(fault));
             }
             errand.request = Some(request);
@@ -109,12 +109,22 @@ impl Origin {
             Sending::begin(body, stream)
         });
         match self.answer(Box::pin(answer), upload).await {
-            Ok(response) => Ok((response, sending)),
+            Ok(response) => {
+                if let Some(sending) = &sending {
+                    sending.is_seen();
+                }
+                Ok((response, sending))
+            }
             Err(Failure::Late(fault)) => Err(Lost::Seen(fault)),
             Err(Failure::Sending(fault)) => {
                 let refused = fault.is_reset() && fault.reason() == Some(Reason::REFUSED_STREAM);
                 // Only streams above the last one that the origin looked at end so.
                 if fault.is_remote() && (refused || fault.is_go_away()) {
+                    if let (Some(sending), Some(upload)) = (sending, upload)
+                        && let Some(body) = sending.take_back(upload)
+                    {
+                        *request.body_mut() = body;
+                    }
                     return Err(Lost::Unseen(*fault));
                 }
                 Err(Lost::Seen(classify(*fault, upload)))

@@ -11,7 +11,8 @@ use super::super::OriginError;
 const GRPC: &[u8] = b"application/grpc";
 
 /// Whether a message is one of gRPC.
-pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+#[must_use]
+pub fn is_grpc(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return false;
     };
@@ -28,7 +29,7 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 ///
 /// # Errors
 /// When the `Host` is no authority.
-pub(super) fn head<B>(request: &Request<B>, tls: bool) -> Result<Request<()>, OriginError> {
+pub(crate) fn head<B>(request: &Request<B>, tls: bool) -> Result<Request<()>, OriginError> {
     let mut headers = request.headers().clone();
     let welcome = headers.contains_key(header::TE) || is_grpc(&headers);
     for name in [header::CONNECTION, header::TRANSFER_ENCODING] {

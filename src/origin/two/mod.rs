@@ -11,6 +11,7 @@ mod upload;
 
 pub(super) use answer::Answer;
 pub(super) use exchange::Tried;
-pub(super) use head::is_grpc;
+pub(super) use head::head;
+pub use head::is_grpc;
 pub(super) use line::{Line, Seat, Way};
 pub(super) use lines::{Leased, Lines};

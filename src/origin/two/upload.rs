@@ -1,8 +1,10 @@
 //! The request's body into its stream, as far as the origin has room for it: by a
 //! task of its own, since the answer may come before the request has ended.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -10,33 +12,59 @@ use h2::{Reason, SendStream};
 use http_body::Body as _;
 use tokio::task::AbortHandle;
 
-use super::super::body::RequestBody;
+use super::super::body::{RequestBody, Upload};
+
+/// What is kept of a body to be sent once more should the origin not look at it, in
+/// bytes; most messages of gRPC are smaller.
+const KEPT_MAX: usize = 64 * 1024;
 
 /// A body on its way. Dropping it gives it up, and resets the stream unless the
 /// origin has all of it.
-pub(crate) struct Sending(AbortHandle);
+pub(crate) struct Sending {
+    task: AbortHandle,
+    pump: Rc<RefCell<Pump>>,
+}
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
 impl Sending {
     /// Begins to send.
     pub(super) fn begin(body: RequestBody, stream: SendStream<Bytes>) -> Self {
-        let mut pump = Pump {
+        let pump = Rc::new(RefCell::new(Pump {
             body,
             stream,
             piece: None,
             ended: false,
-        };
+            kept: Some(Vec::new()),
+        }));
+        let driven = Rc::clone(&pump);
         let task = tokio::task::spawn_local(async move {
-            if let Err(Broken::Client) = poll_fn(|context| pump.poll(context)).await {
-                pump.stream.send_reset(Reason::CANCEL);
+            let sent = poll_fn(|context| driven.borrow_mut().poll(context)).await;
+            if let Err(Broken::Client) = sent {
+                driven.borrow_mut().stream.send_reset(Reason::CANCEL);
             }
         });
-        Self(task.abort_handle())
+        Self {
+            task: task.abort_handle(),
+            pump,
+        }
+    }
+
+    /// The origin has begun to answer: nothing is sent once more.
+    pub(super) fn is_seen(&self) {
+        self.pump.borrow_mut().kept = None;
+    }
+
+    /// The body as it was in the beginning, if it can still be had; `upload` is its own.
+    pub(super) fn take_back(self, upload: &Upload) -> Option<RequestBody> {
+        let mut pump = self.pump.borrow_mut();
+        let kept = pump.kept.take()?;
+        upload.repeat(kept);
+        Some(std::mem::replace(&mut pump.body, RequestBody::empty()))
     }
 }
 
@@ -47,6 +75,8 @@ struct Pump {
     piece: Option<Bytes>,
     /// Whether that is the last of it.
     ended: bool,
+    /// All that was read, unless it was too much.
+    kept: Option<Vec<Bytes>>,
 }
 
 /// Who broke off.
@@ -86,6 +116,7 @@ impl Pump {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(piece) => {
                         self.ended = self.body.is_end_stream();
+                        self.keep(&piece);
                         if piece.is_empty() && self.ended {
                             self.stream.send_data(piece, true)?;
                             return Poll::Ready(Ok(()));
@@ -93,11 +124,21 @@ impl Pump {
                         self.piece = Some(piece).filter(|piece| !piece.is_empty());
                     }
                     Err(frame) => {
+                        self.kept = None;
                         let trailers = frame.into_trailers().unwrap_or_default();
                         self.stream.send_trailers(trailers)?;
                         return Poll::Ready(Ok(()));
                     }
                 },
+            }
+        }
+    }
+
+    fn keep(&mut self, piece: &Bytes) {
+        if let Some(kept) = &mut self.kept {
+            kept.push(piece.clone());
+            if kept.iter().map(Bytes::len).sum::<usize>() > KEPT_MAX {
+                self.kept = None;
             }
         }
     }
