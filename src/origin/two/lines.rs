@@ -136,7 +136,10 @@ impl Lines {
         if !line.has_room() {
             return Err(OriginError::NoConnectionFree);
         }
-        Ok(Leased::Two(line.seat(underway)))
+        let seat = line.seat(underway);
+        // Those who wait for a right of their own may sit here.
+        self.room.notify_waiters();
+        Ok(Leased::Two(seat))
     }
 
     /// The first connection that has room, so that those opened for a crowd lapse;

@@ -3,6 +3,8 @@
 
 mod origin;
 mod shared;
+mod trailers;
+mod ways;
 
 use std::net::SocketAddr;
 
