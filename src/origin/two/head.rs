@@ -53,3 +53,65 @@ pub(crate) fn head<B>(request: &Request<B>, tls: bool) -> Result<Request<()>, Or
     *head.headers_mut() = headers;
     Ok(head)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(lines: &[(&'static str, &'static str)]) -> Request<()> {
+        let mut request = Request::get("/a?b").body(()).unwrap();
+        for (name, value) in lines {
+            request
+                .headers_mut()
+                .append(*name, HeaderValue::from_static(value));
+        }
+        request
+    }
+
+    #[test]
+    fn grpc_is_told_by_its_media_type() {
+        for (text, is) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("Application/GRPC; charset=utf-8", true),
+            ("application/grpc-web+proto", false),
+            ("application/grpcs", false),
+            ("application/json", false),
+        ] {
+            let request = request(&[("content-type", text)]);
+            assert_eq!(is_grpc(request.headers()), is, "{text}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_head_of_http_1_1_becomes_one_of_http_2() {
+        let one = request(&[
+            ("host", "shop.example:8443"),
+            ("connection", "te"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("cookie", "a=1; b=2"),
+        ]);
+        let two = head(&one, true).unwrap();
+        assert_eq!(two.uri(), "https://shop.example:8443/a?b");
+        assert_eq!(two.headers()["te"], "trailers");
+        assert_eq!(two.headers()["cookie"], "a=1; b=2");
+        assert_eq!(two.headers().len(), 2);
+        // gRPC cannot do without trailers, whatever its client says of them.
+        let call = request(&[("host", "a"), ("content-type", "application/grpc")]);
+        assert_eq!(head(&call, false).unwrap().headers()["te"], "trailers");
+        let plain = request(&[("host", "a")]);
+        assert!(!head(&plain, false).unwrap().headers().contains_key("te"));
+        assert!(head(&request(&[("host", "a b")]), false).is_err());
+    }
+
+    #[test]
+    fn the_asterisk_of_options_stays_one() {
+        let mut all = request(&[("host", "a")]);
+        *all.method_mut() = http::Method::OPTIONS;
+        *all.uri_mut() = Uri::from_static("*");
+        let path = head(&all, false).unwrap();
+        assert_eq!(path.uri().path_and_query().unwrap().as_str(), "*");
+    }
+}

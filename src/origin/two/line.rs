@@ -12,11 +12,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
 use h2::{Ping, PingPong};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
 
 use super::super::OriginError;
-use super::super::connect::{Opened, Wire};
+use super::super::connect::Opened;
 use super::super::pool::{PIECE, Pool};
 use super::super::remote::{Slot, Underway};
 
@@ -34,16 +35,26 @@ const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS_MAX as u32;
 /// What is held of one upload that the origin does not take, in bytes.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// An origin that says nothing for so long, although requests are under way, is
-/// asked whether it is there.
-const SILENCE: Duration = Duration::from_secs(15);
+/// Streams that visitors left, of which the origin may not know yet.
+const LEFT_MAX: usize = 1_000;
 
-/// The time it has to say so.
-const PONG: Duration = Duration::from_secs(10);
+/// How long an origin may be silent.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// After so long it is asked whether it is there, if requests are under way.
+    silence: Duration,
+    /// The time it has to say so.
+    pong: Duration,
+    /// How soon it is asked again when it has said nothing else since: some servers
+    /// take more for an attack (gRPC's allow one in five minutes).
+    again: Duration,
+}
 
-/// How soon it is asked again when it has said nothing else since: some servers take
-/// more for an attack (gRPC's allow one in five minutes).
-const AGAIN: Duration = Duration::from_secs(301);
+const PATIENCE: Patience = Patience {
+    silence: Duration::from_secs(15),
+    pong: Duration::from_secs(10),
+    again: Duration::from_secs(301),
+};
 
 /// A connection that streams share. Dropping it closes it at once.
 pub(crate) struct Line {
@@ -92,6 +103,9 @@ impl Line {
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_header_list_size(u32::try_from(PIECE).unwrap_or(u32::MAX))
                 .max_send_buffer_size(SEND_BUFFER)
+                .max_concurrent_reset_streams(LEFT_MAX)
+                // What comes for streams that are forgotten is nobody's attack.
+                .max_local_error_reset_streams(None)
                 .handshake(opened.wire)
                 .await
                 .map_err(not_spoken)?;
@@ -101,7 +115,7 @@ impl Line {
             })?;
             let (greeted, greeting) = oneshot::channel();
             let heard = Rc::<Heard>::default();
-            let driven = drive(connection, (pings, greeted), Rc::clone(&heard));
+            let driven = drive(connection, (pings, greeted), (Rc::clone(&heard), PATIENCE));
             let driver = tokio::task::spawn_local(async move {
                 driven.await;
                 // It counts until its socket is closed.
@@ -225,10 +239,10 @@ fn not_spoken(fault: h2::Error) -> OriginError {
 type Greeted = oneshot::Sender<Result<(), Option<h2::Error>>>;
 
 /// Drives a connection to its end.
-async fn drive(
-    connection: Connection<Wire, Bytes>,
+async fn drive<T: AsyncRead + AsyncWrite + Unpin>(
+    connection: Connection<T, Bytes>,
     (mut pings, greeted): (PingPong, Greeted),
-    heard: Rc<Heard>,
+    (heard, patience): (Rc<Heard>, Patience),
 ) {
     let mut connection = std::pin::pin!(connection);
     let greeting = tokio::select! {
@@ -242,29 +256,70 @@ async fn drive(
         tokio::select! {
             // How it ends is told to its streams.
             _told = &mut connection => {}
-            () = until_gone(&mut pings, &heard) => {}
+            () = until_gone(&mut pings, &heard, patience) => {}
         }
     }
 }
 
 /// Resolves when the other end does not answer any more.
-async fn until_gone(pings: &mut PingPong, heard: &Heard) {
+async fn until_gone(pings: &mut PingPong, heard: &Heard, patience: Patience) {
     loop {
         let before = heard.pieces.get();
-        tokio::time::sleep(SILENCE).await;
+        tokio::time::sleep(patience.silence).await;
         if heard.pieces.get() != before || !heard.busy.get() {
             continue;
         }
-        match tokio::time::timeout(PONG, pings.ping(Ping::opaque())).await {
+        match tokio::time::timeout(patience.pong, pings.ping(Ping::opaque())).await {
             Ok(Ok(_)) => {}
             // The connection itself tells why.
             Ok(Err(_)) => return pending().await,
             Err(_) => return,
         }
         let mut waited = Duration::ZERO;
-        while heard.pieces.get() == before && waited < AGAIN {
-            tokio::time::sleep(SILENCE).await;
-            waited += SILENCE;
+        while heard.pieces.get() == before && waited < patience.again {
+            tokio::time::sleep(patience.silence).await;
+            waited += patience.silence;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUICK: Patience = Patience {
+        silence: Duration::from_millis(5),
+        pong: Duration::from_millis(50),
+        again: Duration::from_millis(10),
+    };
+
+    #[tokio::test]
+    async fn an_origin_that_answers_to_no_ping_any_more_is_left_if_somebody_waits_for_it() {
+        let (here, there) = tokio::io::duplex(64 * 1024);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(async move {
+            let mut server = h2::server::handshake(there).await.unwrap();
+            tokio::select! {
+                // Drives the connection; no request comes.
+                _none = server.accept() => {}
+                _told = stopped => {}
+            }
+            // It keeps the socket, as a machine without power does.
+            pending::<()>().await;
+        });
+        let (_send, mut connection) = h2::client::handshake(here).await.unwrap();
+        let pings = connection.ping_pong().unwrap();
+        let (greeted, greeting) = oneshot::channel();
+        let heard = Rc::<Heard>::default();
+        let driven = drive(connection, (pings, greeted), (Rc::clone(&heard), QUICK));
+        let mut driven = std::pin::pin!(driven);
+        tokio::select! {
+            () = &mut driven => panic!("it ended"),
+            greeting = greeting => assert!(greeting.unwrap().is_ok()),
+        }
+        stop.send(()).unwrap();
+        heard.busy.set(true);
+        driven.await;
+        server.abort();
     }
 }

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::origin::Two;
 use super::{ask, before, before_at, client, get, whole};
 use crate::encrypted::Authority;
-use crate::support::{Origin, Plan, Reply, Server, Visitor, bounded, until};
+use crate::support::{Origin, Plan, Reply, Server, Visitor, bounded, free_address, noise, until};
 
 /// A gateway before `https://localhost`, whose certificate this authority signed.
 async fn before_tls(port: u16, authority: &Authority, more: &str) -> Server {
@@ -162,4 +162,97 @@ async fn checks_go_by_http_2_too() {
     assert_eq!(question.path(), "/health");
     assert_eq!(question.request.headers()["user-agent"], "sumun-check");
     question.answer("well");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_nginx_is_spoken_to_in_http_2() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.sign("origin", &["localhost"]);
+    let folder = tempfile::tempdir().unwrap();
+    let page = noise(3 << 20);
+    std::fs::write(folder.path().join("page"), &page).unwrap();
+    let (mut nginx, address) = bounded("nginx", async {
+        loop {
+            let address = free_address();
+            let conf = format!(
+                "daemon off; master_process off; pid nginx.pid; error_log error.log warn;\n\
+                 events {{ worker_connections 256; }}\n\
+                 http {{ access_log off; client_body_temp_path body; proxy_temp_path proxy;\n\
+                 fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;\n\
+                 http2_max_concurrent_streams 4;\n\
+                 server {{ listen {address} ssl http2; root .;\n\
+                 ssl_certificate {}; ssl_certificate_key {};\n\
+                 location = /which {{ return 200 \"$server_protocol $http_via\"; }} }} }}\n",
+                certificate.display(),
+                key.display()
+            );
+            std::fs::write(folder.path().join("nginx.conf"), conf).unwrap();
+            let mut process = std::process::Command::new("nginx")
+                .args(["-e", "error.log", "-c", "nginx.conf", "-p"])
+                .arg(folder.path())
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .expect("nginx; tests/run installs it");
+            let stands = until("nginx stands or ends", async || {
+                let ended = process.try_wait().unwrap().is_some();
+                let open = TcpStream::connect(address).await.is_ok();
+                (ended || open).then_some(!ended)
+            });
+            if stands.await {
+                return (process, address);
+            }
+        }
+    })
+    .await;
+    let server = before_tls(address.port(), &authority, "").await;
+    let client = client(server.door).await;
+    let (answer, _) = whole(ask(&client, get("/which")).await).await.unwrap();
+    assert_eq!(answer.body(), "HTTP/2.0 2.0 sumun");
+    // More at once than it allows on one connection.
+    let mut answers = Vec::new();
+    for _ in 0..10 {
+        answers.push(ask(&client, get("/page")).await);
+    }
+    let all = futures_util::future::join_all(answers.into_iter().map(whole)).await;
+    for answer in all {
+        let (answer, _) = answer.unwrap();
+        assert!(answer.status() == 200 && answer.body() == &page);
+    }
+    nginx.kill().unwrap();
+    nginx.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_origin_does_not_look_at_goes_to_another() {
+    let (refuses, answers) = (Two::open(100).await, Two::open(100).await);
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\nstate_dir = \"\"\ndrain_delay = \"0s\"\ndrain_timeout = \"4s\"\n\
+         origins = [\"http://{}\", \"http://{}\"]\norigin_http2 = true\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = false\n\
+         [origin_health]\neject_after = 0\n",
+        refuses.address, answers.address
+    );
+    let config = sumun::config::Config::parse(&text, std::iter::empty()).unwrap();
+    let started = tokio::task::spawn_blocking(|| Server::start(config));
+    let server = started.await.unwrap();
+    let client = client(server.door).await;
+    let (tell, mut refused) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let mut stream = refuses.next().await;
+            stream.respond.send_reset(h2::Reason::REFUSED_STREAM);
+            let _ = tell.send(());
+        }
+    });
+    // They take turns.
+    for _ in 0..2 {
+        let answer = ask(&client, get("/")).await;
+        answers.next().await.answer("mine");
+        assert_eq!(whole(answer).await.unwrap().0.body(), "mine");
+    }
+    for _ in 0..2 {
+        bounded("a refusal", refused.recv()).await.unwrap();
+    }
+    assert!(refused.try_recv().is_err(), "once more, and no more");
 }
