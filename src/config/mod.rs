@@ -41,6 +41,10 @@ const FILE_MAX: u64 = 4 << 20;
 
 /// What the program uses. Serialises to the shape of the file, secrets masked.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what the file says is or is not so"
+)]
 pub struct Config {
     /// The public door.
     pub listen: SocketAddr,

@@ -96,8 +96,8 @@ impl Origin {
         seat: &Seat,
     ) -> Result<(Response<RecvStream>, Option<Sending>), Lost> {
         let upload = errand.upload.as_ref();
-        let sent = seat.sender().send_request(head, upload.is_none());
-        let (answer, stream) = sent.map_err(|fault| {
+        let begun = seat.sender().send_request(head, upload.is_none());
+        let (answer, stream) = begun.map_err(|fault| {
             if fault.is_go_away() || fault.is_io() {
                 // The connection ended before: nothing was sent.
                 return Lost::Unseen(fault);

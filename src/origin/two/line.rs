@@ -116,7 +116,7 @@ impl Line {
             let (greeted, greeting) = oneshot::channel();
             let heard = Rc::<Heard>::default();
             let driven = drive(connection, (pings, greeted), (Rc::clone(&heard), PATIENCE));
-            let driver = tokio::task::spawn_local(async move {
+            let task = tokio::task::spawn_local(async move {
                 driven.await;
                 // It counts until its socket is closed.
                 drop(slot);
@@ -128,7 +128,7 @@ impl Line {
                 address: opened.address,
                 since: Cell::new(0),
                 heard,
-                driver: driver.abort_handle(),
+                driver: task.abort_handle(),
             };
             match greeting.await {
                 Ok(Ok(())) => Ok(Rc::new(line)),

@@ -41,8 +41,8 @@ async fn a_call_goes_both_ways_at_once_and_ends_with_its_trailers() {
     let (_head, mut body) = bounded("a head", answer).await.unwrap().into_parts();
     for word in ["one", "two", "three"] {
         up.send_data(Bytes::from(word), false).unwrap();
-        let heard = bounded("a word", stream.request.body_mut().data()).await;
-        down.send_data(heard.unwrap().unwrap(), false).unwrap();
+        let came = bounded("a word", stream.request.body_mut().data()).await;
+        down.send_data(came.unwrap().unwrap(), false).unwrap();
         let echo = bounded("an echo", body.data()).await;
         assert_eq!(echo.unwrap().unwrap(), word);
     }

@@ -225,13 +225,13 @@ async fn a_real_nginx_is_spoken_to_in_http_2() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_origin_does_not_look_at_goes_to_another() {
-    let (refuses, answers) = (Two::open(100).await, Two::open(100).await);
+    let (busy, answers) = (Two::open(100).await, Two::open(100).await);
     let text = format!(
         "listen = \"127.0.0.1:0\"\nstate_dir = \"\"\ndrain_delay = \"0s\"\ndrain_timeout = \"4s\"\n\
          origins = [\"http://{}\", \"http://{}\"]\norigin_http2 = true\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = false\n\
          [origin_health]\neject_after = 0\n",
-        refuses.address, answers.address
+        busy.address, answers.address
     );
     let config = sumun::config::Config::parse(&text, std::iter::empty()).unwrap();
     let started = tokio::task::spawn_blocking(|| Server::start(config));
@@ -240,7 +240,7 @@ async fn what_one_origin_does_not_look_at_goes_to_another() {
     let (tell, mut refused) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         loop {
-            let mut stream = refuses.next().await;
+            let mut stream = busy.next().await;
             stream.respond.send_reset(h2::Reason::REFUSED_STREAM);
             let _ = tell.send(());
         }
