@@ -41,6 +41,10 @@ const FILE_MAX: u64 = 4 << 20;
 
 /// What the program uses. Serialises to the shape of the file, secrets masked.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what the file says is or is not so"
+)]
 pub struct Config {
     /// The public door.
     pub listen: SocketAddr,
@@ -49,6 +53,8 @@ pub struct Config {
     pub origins: Vec<Origin>,
     /// The `Host` that the origin sees.
     pub origin_host: OriginHost,
+    /// Whether HTTP/2 may be spoken to origins.
+    pub origin_http2: bool,
     /// Whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// A header with the client's address, believed from trusted proxies only.

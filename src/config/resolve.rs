@@ -84,6 +84,7 @@ pub(super) fn config(
         listen: listen?,
         origins: to.gateways?,
         origin_host: to.host,
+        origin_http2: raw.origin_http2,
         trusted_proxies,
         client_address_header,
         request_id_header,

@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 
 use super::Gateway;
 use crate::ledger::Ledger;
+use crate::origin::is_grpc;
 use crate::pages::Language;
 use crate::reception::{Bearer, Inside, Known, Site, is_in_scope, scope};
 use crate::room::decision::Kind;
@@ -42,6 +43,8 @@ pub(super) struct Asker {
     pub(super) accept_language: Option<HeaderValue>,
     /// `Origin`, for CORS.
     pub(super) origin: Option<HeaderValue>,
+    /// Whether it is a call of gRPC, which is spoken over HTTP/2 alone.
+    pub(super) is_grpc: bool,
 }
 
 impl Asker {
@@ -55,6 +58,9 @@ impl Asker {
             uri: request.uri().clone(),
             accept_language: request.headers().get(header::ACCEPT_LANGUAGE).cloned(),
             origin: request.headers().get(header::ORIGIN).cloned(),
+            is_grpc: request.version() == Version::HTTP_2
+                && request.method() == Method::POST
+                && is_grpc(request.headers()),
         }
     }
 

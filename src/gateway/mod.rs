@@ -5,6 +5,7 @@
 //! or by a page of our own (docs/architecture.md).
 
 mod asker;
+mod grpc;
 mod log;
 mod own;
 mod stick;
@@ -231,7 +232,7 @@ impl Gateway {
                 way = Box::pin(self.seek(*seeker, &asker)).await;
             }
             let (answer, done) = match way {
-                Way::Own(answer, done) => (*answer, done),
+                Way::Own(answer, done) => (grpc::for_client(&asker, *answer), done),
                 Way::Through(passage, done) => {
                     let answer = self.through(request, &asker, passage, counted).await;
                     (answer, done)

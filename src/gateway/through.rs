@@ -10,7 +10,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, StatusCode};
 
 use super::asker::{Asker, SUMUN_TOKEN};
-use super::{Answer, Counted, Gateway, own, put, stick, visit};
+use super::{Answer, Counted, Gateway, grpc, own, put, stick, visit};
 use crate::incoming::ClientBody;
 use crate::ledger::{Ledger, Stay};
 use crate::load::InFlight;
@@ -93,7 +93,7 @@ impl Gateway {
         if fault.is_clients_fault() {
             let close = HeaderValue::from_static("close");
             answer.headers_mut().insert(header::CONNECTION, close);
-            return answer;
+            return grpc::for_client(asker, answer);
         }
         self.measured(passage, None, true);
         self.reception
@@ -105,7 +105,7 @@ impl Gateway {
         if let Some(passed_over) = told {
             tracing::warn!(kind = fault.kind(), %fault, passed_over, "the origin did not answer");
         }
-        answer
+        grpc::for_client(asker, answer)
     }
 
     fn measured(&self, passage: &Passage, first_byte: Option<Duration>, failed: bool) {

@@ -2,18 +2,21 @@
 //! whose fault a broken upload is, when a connection may be used again, and that
 //! an answer cut short must never look complete.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::OriginError;
+use super::fault::Broken;
 use super::headers;
 use super::pool::Lease;
+use super::two;
 use crate::alarm::{Alarm, Ticker};
 use crate::incoming::{BodyFault, ClientBody};
 
@@ -33,14 +36,20 @@ pub enum Body<G> {
 
 /// The origin's body on its way to the client.
 pub struct OriginBody<G> {
-    pub(crate) incoming: Incoming,
-    /// The connection, until the body has ended.
+    pub(crate) incoming: Coming,
+    /// The connection of HTTP/1.1, until the body has ended.
     pub(crate) lease: Option<Lease>,
     /// Whether the connection may serve again after that.
     pub(crate) reusable: bool,
     pub(crate) upload: Option<Rc<Upload>>,
     pub(crate) silence: Silence,
     pub(crate) guard: Option<G>,
+}
+
+/// What comes from the origin, by the version that is spoken.
+pub(crate) enum Coming {
+    One(Incoming),
+    Two(Box<two::Answer>),
 }
 
 /// The limit between two pieces of a body; it runs only while we wait for the
@@ -61,6 +70,10 @@ pub(crate) struct RequestBody {
 /// How far an upload has come; seen by the one who waits for the answer.
 pub(crate) struct Upload {
     stage: Cell<Stage>,
+    /// The tick at which the last piece was taken.
+    taken: Cell<u32>,
+    /// What an origin was given that has not looked at it, to be given once more.
+    again: RefCell<VecDeque<Bytes>>,
     ticker: Rc<Ticker>,
 }
 
@@ -127,12 +140,52 @@ impl<G: Unpin> HttpBody for Body<G> {
     }
 }
 
+impl From<Incoming> for Coming {
+    fn from(incoming: Incoming) -> Self {
+        Self::One(incoming)
+    }
+}
+
+impl From<two::Answer> for Coming {
+    fn from(answer: two::Answer) -> Self {
+        Self::Two(Box::new(answer))
+    }
+}
+
+impl Coming {
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self {
+            Self::One(incoming) => Pin::new(incoming).poll_frame(context).map_err(Broken::One),
+            Self::Two(answer) => Pin::new(&mut **answer)
+                .poll_frame(context)
+                .map_err(Broken::Two),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::One(incoming) => incoming.is_end_stream(),
+            Self::Two(answer) => answer.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::One(incoming) => incoming.size_hint(),
+            Self::Two(answer) => answer.size_hint(),
+        }
+    }
+}
+
 impl<G> OriginBody<G> {
     fn poll(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, OriginError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(context) {
+        match self.incoming.poll_frame(context) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 self.silence.due = None;
                 if let Some(trailers) = frame.trailers_mut() {
@@ -148,7 +201,7 @@ impl<G> OriginBody<G> {
                 self.end();
                 Poll::Ready(None)
             }
-            Poll::Pending => match self.silence.poll(context) {
+            Poll::Pending => match self.silence.poll(self.upload.as_deref(), context) {
                 Poll::Ready(()) => self.fail(OriginError::IdleTimeout),
                 Poll::Pending => Poll::Pending,
             },
@@ -174,12 +227,18 @@ impl<G> OriginBody<G> {
 }
 
 impl Silence {
-    fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
-        let ticker = self.alarm.ticker();
-        let due = *self
-            .due
-            .get_or_insert_with(|| ticker.now().saturating_add(self.limit));
-        self.alarm.poll_until(due, context)
+    /// An origin that takes a request while it answers is not silent.
+    fn poll(&mut self, upload: Option<&Upload>, context: &Context<'_>) -> Poll<()> {
+        loop {
+            let now = self.alarm.ticker().now();
+            let due = *self.due.get_or_insert(now.saturating_add(self.limit));
+            ready!(self.alarm.poll_until(due, context));
+            let taken = upload.map_or(0, |upload| upload.taken.get());
+            match taken.saturating_add(self.limit) {
+                later if later > now => self.due = Some(later),
+                _ => return Poll::Ready(()),
+            }
+        }
     }
 }
 
@@ -189,6 +248,8 @@ impl RequestBody {
         let upload = (!incoming.is_end_stream()).then(|| {
             Rc::new(Upload {
                 stage: Cell::new(Stage::Sending(ticker.now())),
+                taken: Cell::new(ticker.now()),
+                again: RefCell::default(),
                 ticker: Rc::clone(ticker),
             })
         });
@@ -220,7 +281,11 @@ impl HttpBody for RequestBody {
         let Some(incoming) = &mut this.incoming else {
             return Poll::Ready(None);
         };
-        let mut polled = Pin::new(&mut *incoming).poll_frame(context);
+        let again = this.upload.as_ref().and_then(|upload| upload.again());
+        let mut polled = match again {
+            Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            None => Pin::new(&mut *incoming).poll_frame(context),
+        };
         let Some(upload) = &this.upload else {
             return polled;
         };
@@ -230,10 +295,15 @@ impl HttpBody for RequestBody {
             headers::clean_trailers(trailers);
         }
         let now = upload.ticker.now();
+        if polled.is_ready() {
+            upload.taken.set(now);
+        }
         upload.stage.set(match &polled {
             Poll::Pending => Stage::Client,
             Poll::Ready(None) => Stage::Whole(now),
-            Poll::Ready(Some(Ok(_))) if incoming.is_end_stream() => Stage::Whole(now),
+            Poll::Ready(Some(Ok(_))) if incoming.is_end_stream() && upload.is_new() => {
+                Stage::Whole(now)
+            }
             Poll::Ready(Some(Ok(_))) => Stage::Sending(now),
             Poll::Ready(Some(Err(fault))) => blame(fault),
         });
@@ -242,6 +312,7 @@ impl HttpBody for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         self.incoming.as_ref().is_none_or(HttpBody::is_end_stream)
+            && self.upload.as_ref().is_none_or(|upload| upload.is_new())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -252,6 +323,21 @@ impl HttpBody for RequestBody {
 }
 
 impl Upload {
+    /// These pieces are to be given once more, before what is still to come.
+    pub(crate) fn repeat(&self, pieces: Vec<Bytes>) {
+        self.stage.set(Stage::Sending(self.ticker.now()));
+        self.again.replace(pieces.into());
+    }
+
+    fn again(&self) -> Option<Bytes> {
+        self.again.borrow_mut().pop_front()
+    }
+
+    /// Whether what comes next was given to nobody yet.
+    fn is_new(&self) -> bool {
+        self.again.borrow().is_empty()
+    }
+
     /// Where it stands.
     pub(crate) fn stage(&self) -> Stage {
         self.stage.get()

@@ -1,5 +1,5 @@
 //! A question to an origin how it is: one GET on a connection of its own, of
-//! whose answer only the head is waited for.
+//! whose answer only the head is waited for; in HTTP/2 where requests go by it.
 
 use std::time::Duration;
 
@@ -11,9 +11,11 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::connect::connect;
+use super::connect::{Wire, connect};
+use super::fault::Broken;
 use super::remote::Remote;
-use super::{HostHeader, OriginError};
+use super::two::head;
+use super::{HostHeader, OriginError, OriginSettings};
 
 /// Asks within `limit`, connecting included.
 pub(super) async fn ask(
@@ -34,12 +36,48 @@ async fn exchange(
     limit: Duration,
 ) -> Result<StatusCode, OriginError> {
     let settings = &remote.settings;
-    let opened = connect(settings, &remote.names, limit.min(settings.connect)).await?;
+    let opened = connect(
+        (settings, settings.http2),
+        &remote.names,
+        limit.min(settings.connect),
+    )
+    .await?;
+    let request = question(settings, path);
+    if opened.speaks_two {
+        let request = head(&request, settings.tls.is_some())?;
+        let answered = in_stream(opened.wire, request).await;
+        return answered.map_err(|fault| OriginError::Reset(Broken::Two(fault)));
+    }
     let (mut sender, connection) = http1::Builder::new()
         .title_case_headers(settings.title_case_headers)
         .handshake(TokioIo::new(opened.wire))
         .await
-        .map_err(OriginError::Reset)?;
+        .map_err(|fault| OriginError::Reset(Broken::One(fault)))?;
+    // The answer's head is all that is wanted: the rest goes with the connection.
+    let mut answer = std::pin::pin!(sender.send_request(request));
+    let answered = tokio::select! {
+        biased;
+        answered = &mut answer => answered,
+        // An answer that came with the connection's end is there by now.
+        _ended = connection => answer.await,
+    };
+    let answered = answered.map_err(|fault| OriginError::Reset(Broken::One(fault)))?;
+    Ok(answered.status())
+}
+
+/// The same over HTTP/2.
+async fn in_stream(wire: Wire, request: Request<()>) -> Result<StatusCode, h2::Error> {
+    let (mut sender, connection) = h2::client::handshake(wire).await?;
+    let (mut answer, _no_body) = sender.send_request(request, true)?;
+    let answered = tokio::select! {
+        biased;
+        answered = &mut answer => answered,
+        _ended = connection => answer.await,
+    };
+    answered.map(|answered| answered.status())
+}
+
+fn question(settings: &OriginSettings, path: &PathAndQuery) -> Request<Empty<Bytes>> {
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = path.clone().into();
     let host = match &settings.host_header {
@@ -50,14 +88,5 @@ async fn exchange(
     headers.insert(header::HOST, host);
     headers.insert(header::USER_AGENT, HeaderValue::from_static("sumun-check"));
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    // The answer's head is all that is wanted: the rest goes with the connection.
-    let mut answer = std::pin::pin!(sender.send_request(request));
-    let answered = tokio::select! {
-        biased;
-        answered = &mut answer => answered,
-        // An answer that came with the connection's end is there by now.
-        _ended = connection => answer.await,
-    };
-    let answered = answered.map_err(OriginError::Reset)?;
-    Ok(answered.status())
+    request
 }

@@ -52,11 +52,14 @@ pub(crate) struct Opened {
     pub(crate) heard: Heard,
     /// Where it leads to.
     pub(crate) address: SocketAddr,
+    /// Whether HTTP/2 is spoken there.
+    pub(crate) speaks_two: bool,
 }
 
-/// Opens a connection, name resolution and TLS handshake included, within `limit`.
+/// Opens a connection, name resolution and TLS handshake included, within `limit`;
+/// it may be one of HTTP/2 if it is said to.
 pub(crate) async fn connect(
-    settings: &OriginSettings,
+    settings: (&OriginSettings, bool),
     names: &Names,
     limit: Duration,
 ) -> Result<Opened, OriginError> {
@@ -69,6 +72,10 @@ pub(crate) async fn connect(
             _ => OriginError::Connect(fault),
         })?;
     let heard = Heard::default();
+    let speaks_two = match &stream {
+        Stream::Plain(_) => settings.1,
+        Stream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+    };
     Ok(Opened {
         wire: Wire {
             stream,
@@ -76,11 +83,12 @@ pub(crate) async fn connect(
         },
         heard,
         address,
+        speaks_two,
     })
 }
 
 async fn open(
-    settings: &OriginSettings,
+    (settings, may_be_two): (&OriginSettings, bool),
     names: &Names,
     until: Instant,
 ) -> io::Result<(Stream, SocketAddr)> {
@@ -89,7 +97,8 @@ async fn open(
     let Some((tls, name)) = &settings.tls else {
         return Ok((Stream::Plain(tcp), address));
     };
-    let stream = TlsConnector::from(Arc::clone(&tls.config))
+    let config = if may_be_two { &tls.two } else { &tls.config };
+    let stream = TlsConnector::from(Arc::clone(config))
         .connect(name.clone(), tcp)
         .await?;
     Ok((Stream::Tls(Box::new(stream)), address))

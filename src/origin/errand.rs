@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
-use http_body::Body as _;
+use http_body::Body as HttpBody;
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
-use super::body::{RequestBody, Silence, Stage, Upload};
+use super::body::{Coming, RequestBody, Silence, Stage, Upload};
+use super::fault::Broken;
 use super::headers::{self, Asked};
 use super::pool::Lease;
 use super::remote::Underway;
+use super::two::{self, Tried};
 use super::{Body, Forward, Forwarded, Origin, OriginBody, OriginError, Timing, Tunnel, tunnel};
 use crate::alarm::{Alarm, Ticker};
 use crate::incoming::{ClientBody, WebSocket};
@@ -26,19 +27,19 @@ use crate::incoming::{ClientBody, WebSocket};
 /// A request that was made ready for origins.
 pub struct Errand {
     /// There until an origin may have seen it.
-    request: Option<Request<RequestBody>>,
+    pub(super) request: Option<Request<RequestBody>>,
     /// Its head once more, while it may be repeated.
     spare: Option<Spare>,
     /// It was repeated, here or at another origin, which is done once.
-    repeated: bool,
+    pub(super) repeated: bool,
     /// Whether the client named a host, which only HTTP/1.0 may leave out.
-    names_host: bool,
-    upload: Option<Rc<Upload>>,
+    pub(super) names_host: bool,
+    pub(super) upload: Option<Rc<Upload>>,
     asked: Asked,
     client: Option<OnUpgrade>,
     /// Asked for by an Extended CONNECT.
     socket: Option<WebSocket>,
-    method: Method,
+    pub(super) method: Method,
     began: Instant,
     /// What is left of the time to connect, over all origins that are tried.
     pub left: Duration,
@@ -78,9 +79,11 @@ impl Spare {
 }
 
 /// An answer's head, and the connection that it came by.
-pub struct Arrived {
-    pub(crate) response: Response<Incoming>,
-    lease: Lease,
+pub struct Arrived(Came);
+
+enum Came {
+    One(Response<Incoming>, Lease),
+    Two(Response<two::Answer>),
 }
 
 /// Why an origin gave no answer.
@@ -92,8 +95,8 @@ pub enum Setback {
     Sent(OriginError),
 }
 
-enum Failure {
-    Sending(Box<TrySendError<Request<RequestBody>>>),
+pub(super) enum Failure<E> {
+    Sending(Box<E>),
     Late(OriginError),
 }
 
@@ -147,7 +150,10 @@ impl Arrived {
     /// The answer's status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        self.response.status()
+        match &self.0 {
+            Came::One(response, _) => response.status(),
+            Came::Two(response) => response.status(),
+        }
     }
 }
 
@@ -193,6 +199,12 @@ impl Origin {
         let mut limit = connect;
         let mut lease = match pool.ready(underway) {
             Ok(lease) => lease,
+            Err(underway) if pool.shares(errand.asked.upgrade.is_some()) => {
+                match Box::pin(self.share(errand, &mut limit, underway)).await? {
+                    Tried::Two(answer) => return Ok(Arrived(Came::Two(answer))),
+                    Tried::One(lease) => lease,
+                }
+            }
             Err(underway) => {
                 // Large and seldom: it would make every request's future as large.
                 let leased = Box::pin(pool.lease(underway, &mut limit)).await;
@@ -213,9 +225,9 @@ impl Origin {
                 && errand.method.is_idempotent();
             errand.spare = may_repeat.then(|| Spare::of(&request));
             lease.heard.lower();
-            let sending = Box::pin(lease.sender.try_send(request));
+            let sending = Box::pin(lease.sender.try_send_request(request));
             let mut fault = match self.answer(sending, upload).await {
-                Ok(response) => return Ok(Arrived { response, lease }),
+                Ok(response) => return Ok(Arrived(Came::One(response, lease))),
                 Err(Failure::Late(fault)) => return Err(Setback::Sent(fault)),
                 Err(Failure::Sending(fault)) => fault,
             };
@@ -259,29 +271,48 @@ impl Origin {
         arrived: Arrived,
         guard: G,
     ) -> Result<Forwarded<G>, OriginError> {
-        let Arrived {
-            mut response,
-            lease,
-        } = arrived;
+        match arrived.0 {
+            Came::One(response, lease) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                self.switch(errand, (response, lease), guard)
+            }
+            Came::One(response, lease) => self.answered(errand, (response, Some(lease)), guard),
+            Came::Two(response) => self.answered(errand, (response, None), guard),
+        }
+    }
+
+    /// Both sides leave HTTP.
+    fn switch<G>(
+        &self,
+        errand: &mut Errand,
+        (mut response, lease): (Response<Incoming>, Lease),
+        guard: G,
+    ) -> Result<Forwarded<G>, OriginError> {
+        let (Some(asked), Some(client)) = (&errand.asked.upgrade, errand.client.take()) else {
+            return Err(OriginError::UnsolicitedUpgrade);
+        };
+        headers::prepare_switch(&mut response, asked)?;
+        tunnel::fold(&mut response, errand.socket.as_ref())?;
+        let tunnel = Tunnel {
+            client,
+            origin: hyper::upgrade::on(&mut response),
+            idle: self.shared.pool.remote.settings.tunnel_idle,
+            held: lease.let_go(),
+            socket: errand.socket.take(),
+            guard,
+        };
+        Ok(Forwarded::Tunnel(response.map(|_| Body::Empty), tunnel))
+    }
+
+    /// An ordinary answer.
+    fn answered<B: HttpBody + Into<Coming>, G>(
+        &self,
+        errand: &mut Errand,
+        (mut response, lease): (Response<B>, Option<Lease>),
+        guard: G,
+    ) -> Result<Forwarded<G>, OriginError> {
         let upload = errand.upload.take();
         let socket = errand.socket.as_ref();
         let shared = &*self.shared;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let (Some(asked), Some(client)) = (&errand.asked.upgrade, errand.client.take()) else {
-                return Err(OriginError::UnsolicitedUpgrade);
-            };
-            headers::prepare_switch(&mut response, asked)?;
-            tunnel::fold(&mut response, socket)?;
-            let tunnel = Tunnel {
-                client,
-                origin: hyper::upgrade::on(&mut response),
-                idle: shared.pool.remote.settings.tunnel_idle,
-                held: lease.let_go(),
-                socket: errand.socket.take(),
-                guard,
-            };
-            return Ok(Forwarded::Tunnel(response.map(|_| Body::Empty), tunnel));
-        }
         tunnel::must_not_succeed(&response, socket)?;
         let bodiless =
             errand.method == Method::HEAD || response.status() == StatusCode::NOT_MODIFIED;
@@ -293,8 +324,8 @@ impl Origin {
         let response = response.map(|incoming| {
             if !incoming.is_end_stream() {
                 return Body::Origin(Box::new(OriginBody {
-                    incoming,
-                    lease: Some(lease),
+                    incoming: incoming.into(),
+                    lease,
                     reusable: framing.reusable,
                     upload,
                     silence: Silence {
@@ -305,7 +336,10 @@ impl Origin {
                     guard: Some(guard),
                 }));
             }
-            if framing.reusable && Upload::is_whole(upload.as_deref()) {
+            if let Some(lease) = lease
+                && framing.reusable
+                && Upload::is_whole(upload.as_deref())
+            {
                 lease.give_back();
             }
             match framing.named_length {
@@ -318,13 +352,13 @@ impl Origin {
 
     /// Waits for the head of the answer. While the client uploads, the origin has
     /// only to keep taking; the limit for its answer begins at the end of the request.
-    fn answer<'a, S>(
+    pub(super) fn answer<'a, S, B, E>(
         &'a self,
         mut sending: Pin<Box<S>>,
         upload: Option<&'a Rc<Upload>>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Failure>> + use<'a, S>
+    ) -> impl Future<Output = Result<Response<B>, Failure<E>>> + use<'a, S, B, E>
     where
-        S: Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+        S: Future<Output = Result<Response<B>, E>>,
     {
         let shared = &*self.shared;
         let mut alarm = Alarm::new(Rc::clone(&shared.ticker));
@@ -371,6 +405,6 @@ fn classify(fault: hyper::Error, upload: Option<&Rc<Upload>>) -> OriginError {
         Some(Stage::Malformed) => OriginError::RequestBody,
         Some(Stage::Gone) => OriginError::ClientGone,
         _ if fault.is_parse() => OriginError::Malformed(fault),
-        _ => OriginError::Reset(fault),
+        _ => OriginError::Reset(Broken::One(fault)),
     }
 }

@@ -17,7 +17,7 @@ pub enum OriginError {
     NoConnectionFree,
     /// The connection ended before the head of the answer.
     #[error("the origin closed the connection before answering: {0}")]
-    Reset(hyper::Error),
+    Reset(Broken),
     /// The head of the answer did not come in time.
     #[error("the origin did not begin to answer in time")]
     FirstByteTimeout,
@@ -38,13 +38,24 @@ pub enum OriginError {
     NoWebSocket,
     /// The answer's body broke off.
     #[error("the origin's answer broke off: {0}")]
-    BodyCut(hyper::Error),
+    BodyCut(Broken),
     /// The client's body is malformed: the client's fault.
     #[error("the request's body is malformed")]
     RequestBody,
     /// The client went away before its request was whole.
     #[error("the client left before its request was whole")]
     ClientGone,
+}
+
+/// What broke off, by the version that was spoken.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// HTTP/1.1.
+    #[error(transparent)]
+    One(#[from] hyper::Error),
+    /// HTTP/2.
+    #[error(transparent)]
+    Two(#[from] h2::Error),
 }
 
 impl OriginError {

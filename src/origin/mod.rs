@@ -1,5 +1,5 @@
 //! The way to the customer's origin: one request out, one answer back, with every
-//! duty of an HTTP/1.1 intermediary (RFC 9110 §7) and as little work as that allows.
+//! duty of an intermediary (RFC 9110 §7) and as little work as that allows.
 //! One [`Origin`] lives on each data thread; what threads share of it is a [`Remote`].
 
 mod body;
@@ -16,6 +16,7 @@ mod secure;
 mod settings;
 mod slots;
 mod tunnel;
+mod two;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -28,13 +29,14 @@ use http::{Request, Response};
 
 pub use body::{Body, OriginBody};
 pub use errand::{Arrived, Errand, Setback};
-pub use fault::OriginError;
+pub use fault::{Broken, OriginError};
 pub use names::{Names, Resolver, Script};
 pub use remote::{Remote, Traffic, Underway, WAITS};
 pub use rustls::pki_types::CertificateDer;
 pub use secure::{OriginTls, Trust};
 pub use settings::{HostHeader, InvalidOrigin, OriginSettings};
 pub use tunnel::{Tunnel, TunnelEnd};
+pub use two::is_grpc;
 
 use crate::alarm::Ticker;
 use crate::clock::Clock;

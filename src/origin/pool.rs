@@ -7,9 +7,6 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
@@ -18,7 +15,9 @@ use tokio::task::AbortHandle;
 use super::OriginError;
 use super::body::RequestBody;
 use super::connect::{Heard, connect};
+use super::fault::Broken;
 use super::remote::{Remote, Slot, Underway};
+use super::two::{Leased, Lines, Way};
 use crate::alarm::Ticker;
 
 /// The most that is read of an answer at once, in bytes; its head has to fit in too.
@@ -32,11 +31,14 @@ pub(crate) struct Pool {
     limit: usize,
     lifetime: u32,
     ticker: Rc<Ticker>,
+    /// Where HTTP/2 may be spoken.
+    lines: Option<Box<Lines>>,
 }
 
 /// A connection in use. Dropping it closes the connection at once.
 pub(crate) struct Lease {
-    pub(crate) sender: Sender,
+    /// HTTP/1.1: one request at a time.
+    pub(crate) sender: SendRequest<RequestBody>,
     pub(crate) heard: Heard,
     task: Task,
     slot: Rc<Slot>,
@@ -52,48 +54,17 @@ pub(crate) struct Held {
     _underway: Underway,
 }
 
-/// Who sends requests on a connection, by the version that is spoken there.
-pub(crate) enum Sender {
-    /// HTTP/1.1: one request at a time.
-    Http1(SendRequest<RequestBody>),
-}
-
 /// The task that drives a connection. hyper's own would not notice that nobody
 /// waits any more while the origin is silent, so it is ended from here.
 struct Task(Option<AbortHandle>);
 
 struct Idle {
-    sender: Sender,
+    sender: SendRequest<RequestBody>,
     heard: Heard,
     task: Task,
     slot: Rc<Slot>,
     address: SocketAddr,
     since: u32,
-}
-
-impl Sender {
-    fn is_closed(&self) -> bool {
-        match self {
-            Self::Http1(sender) => sender.is_closed(),
-        }
-    }
-
-    fn is_ready(&self) -> bool {
-        match self {
-            Self::Http1(sender) => sender.is_ready(),
-        }
-    }
-
-    /// Sends a request; what could not be sent comes back.
-    pub(crate) fn try_send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<>
-    {
-        match self {
-            Self::Http1(sender) => sender.try_send_request(request),
-        }
-    }
 }
 
 impl Pool {
@@ -104,6 +75,7 @@ impl Pool {
             limit: remote.settings.pool_max_idle,
             lifetime: ticker.ticks(remote.settings.pool_idle),
             ticker,
+            lines: remote.settings.http2.then(Box::default),
             remote,
         });
         if let Some(slots) = &pool.remote.slots {
@@ -114,12 +86,35 @@ impl Pool {
 
     /// A connection that is ready, where they are not limited.
     pub(crate) fn ready(&self, underway: Underway) -> Result<Lease, Underway> {
-        if self.remote.slots.is_some() {
+        if self.remote.slots.is_some() || self.lines.is_some() {
             return Err(underway);
         }
+        self.take_up(underway)
+    }
+
+    /// A connection of HTTP/1.1 that is ready.
+    pub(crate) fn take_up(&self, underway: Underway) -> Result<Lease, Underway> {
         match self.take() {
             Some(idle) => Ok(idle.lease(underway)),
             None => Err(underway),
+        }
+    }
+
+    /// Whether a request may share a connection of HTTP/2. One that asks to leave HTTP
+    /// takes a connection of HTTP/1.1 with it.
+    pub(crate) fn shares(&self, is_upgrade: bool) -> bool {
+        self.lines.is_some() && !is_upgrade
+    }
+
+    /// A place on a connection of HTTP/2, or one of HTTP/1.1 that the origin chose.
+    pub(crate) async fn share(
+        self: &Rc<Self>,
+        underway: Underway,
+        limit: &mut Duration,
+    ) -> Result<Leased, OriginError> {
+        match &self.lines {
+            Some(lines) => lines.lease(self, underway, limit).await,
+            None => self.lease(underway, limit).await.map(Leased::One),
         }
     }
 
@@ -133,9 +128,9 @@ impl Pool {
         if self.remote.slots.is_some() {
             self.remote.enter(&mut underway).await?;
         }
-        match self.take() {
-            Some(idle) => Ok(idle.lease(underway)),
-            None => self.open(underway, limit).await,
+        match self.take_up(underway) {
+            Ok(lease) => Ok(lease),
+            Err(underway) => self.open(underway, limit).await,
         }
     }
 
@@ -165,21 +160,37 @@ impl Pool {
         limit: &mut Duration,
     ) -> Result<Lease, OriginError> {
         let began = tokio::time::Instant::now();
+        let dialed = self.dial(false, *limit).await;
+        *limit = limit.saturating_sub(began.elapsed());
+        self.make_one(dialed?, underway).await
+    }
+
+    /// Opens a connection within `limit`; under TLS the origin may choose HTTP/2.
+    pub(crate) async fn dial(&self, may_be_two: bool, limit: Duration) -> Result<Way, OriginError> {
+        let began = tokio::time::Instant::now();
         // Who may use a connection gets one at once, or when one at rest is closed.
-        let slot = tokio::time::timeout(*limit, self.remote.slot())
+        let slot = tokio::time::timeout(limit, self.remote.slot())
             .await
             .map_err(|_| OriginError::NoConnectionFree)?;
         let settings = &self.remote.settings;
         let left = limit.saturating_sub(began.elapsed());
-        let opened = connect(settings, &self.remote.names, left).await;
-        *limit = limit.saturating_sub(began.elapsed());
-        let opened = opened?;
+        let opened = connect((settings, may_be_two), &self.remote.names, left).await?;
+        Ok(Way { opened, slot })
+    }
+
+    /// Makes a connection one of HTTP/1.1.
+    pub(crate) async fn make_one(
+        &self,
+        way: Way,
+        underway: Underway,
+    ) -> Result<Lease, OriginError> {
+        let Way { opened, slot } = way;
         let (sender, connection) = http1::Builder::new()
-            .title_case_headers(settings.title_case_headers)
+            .title_case_headers(self.remote.settings.title_case_headers)
             .max_buf_size(PIECE)
             .handshake(TokioIo::new(opened.wire))
             .await
-            .map_err(OriginError::Reset)?;
+            .map_err(|fault| OriginError::Reset(Broken::One(fault)))?;
         // It counts until its socket is closed, which is with this task.
         let counted = Rc::clone(&slot);
         let driven = tokio::task::spawn_local(async move {
@@ -188,7 +199,7 @@ impl Pool {
             drop(counted);
         });
         Ok(Lease {
-            sender: Sender::Http1(sender),
+            sender,
             heard: opened.heard,
             task: Task(Some(driven.abort_handle())),
             slot,
@@ -206,6 +217,23 @@ impl Pool {
                 && now.saturating_sub(idle.since) < self.lifetime
                 && self.remote.names.leads_to(idle.address)
         });
+        if let Some(lines) = &self.lines {
+            let leads = |address| self.remote.names.leads_to(address);
+            lines.expire((now, self.lifetime), leads);
+        }
+    }
+
+    /// The present tick.
+    pub(crate) fn now(&self) -> u32 {
+        self.ticker.now()
+    }
+
+    /// A place on a shared connection came free, or all of one.
+    pub(crate) fn has_room(&self) {
+        if let Some(lines) = &self.lines {
+            lines.has_room();
+        }
+        self.give_up();
     }
 
     /// Closes the oldest ones that others want.
@@ -217,11 +245,18 @@ impl Pool {
         while !idle.is_empty() && slots.gives_one_up() {
             idle.remove(0);
         }
+        let Some(lines) = &self.lines else {
+            return;
+        };
+        while lines.idle() > 0 && slots.gives_one_up() {
+            lines.close_one();
+        }
     }
 
     /// How many connections wait.
     pub(crate) fn len(&self) -> usize {
-        self.idle.borrow().len()
+        let shared = self.lines.as_ref().map_or(0, |lines| lines.idle());
+        self.idle.borrow().len() + shared
     }
 }
 

@@ -38,7 +38,7 @@ pub const WAITS: [&str; 3] = ["served", "late", "crowded"];
 /// answer (or its tunnel) has ended.
 pub struct Underway {
     pub(crate) pool: Rc<Pool>,
-    use_of_one: Option<OwnedSemaphorePermit>,
+    pub(crate) use_of_one: Option<OwnedSemaphorePermit>,
 }
 
 /// An open connection; it counts until its socket is closed.
@@ -147,28 +147,32 @@ impl Remote {
 
     /// The right to use a connection, where they are limited.
     pub(crate) async fn enter(&self, underway: &mut Underway) -> Result<(), OriginError> {
-        let Some(slots) = &self.slots else {
-            return Ok(());
-        };
-        if underway.use_of_one.is_some() {
-            return Ok(());
+        if underway.use_of_one.is_none() {
+            underway.use_of_one = self.turn().await?;
         }
+        Ok(())
+    }
+
+    /// The same, apart from any request.
+    pub(crate) async fn turn(&self) -> Result<Option<OwnedSemaphorePermit>, OriginError> {
+        let Some(slots) = &self.slots else {
+            return Ok(None);
+        };
         match slots.enter().await {
-            Entry::Free(permit) => underway.use_of_one = Some(permit),
+            Entry::Free(permit) => Ok(Some(permit)),
             Entry::Waited(permit) => {
                 self.traffic.waited(0);
-                underway.use_of_one = Some(permit);
+                Ok(Some(permit))
             }
             Entry::Late => {
                 self.traffic.waited(1);
-                return Err(OriginError::NoConnectionFree);
+                Err(OriginError::NoConnectionFree)
             }
             Entry::Crowded => {
                 self.traffic.waited(2);
-                return Err(OriginError::NoConnectionFree);
+                Err(OriginError::NoConnectionFree)
             }
         }
-        Ok(())
     }
 
     /// The right to open a connection.

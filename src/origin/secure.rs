@@ -1,4 +1,4 @@
-//! TLS towards origins: whose certificates are believed, HTTP/1.1 by ALPN. One
+//! TLS towards origins: whose certificates are believed, what is offered by ALPN. One
 //! configuration serves all origins, so that their sessions are resumed by
 //! whichever thread connects next.
 
@@ -30,7 +30,10 @@ pub enum Trust {
 /// they believe the same.
 #[derive(Clone, Debug)]
 pub struct OriginTls {
+    /// Offers HTTP/1.1 alone.
     pub(super) config: Arc<ClientConfig>,
+    /// Offers HTTP/2 too.
+    pub(super) two: Arc<ClientConfig>,
     print: u64,
 }
 
@@ -81,8 +84,11 @@ impl OriginTls {
                 .with_no_client_auth(),
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut two = config.clone();
+        two.alpn_protocols.insert(0, b"h2".to_vec());
         Ok(Self {
             config: Arc::new(config),
+            two: Arc::new(two),
             print: hasher.finish(),
         })
     }

@@ -30,6 +30,9 @@ pub struct OriginSettings {
     pub names_kept: Duration,
     /// What the origin gets as `Host`.
     pub host_header: HostHeader,
+    /// Whether HTTP/2 may be spoken: over TLS if the origin chooses it, else by prior
+    /// knowledge.
+    pub http2: bool,
     /// Write header names as `Content-Length`, for old origins that mind.
     pub title_case_headers: bool,
     pub(super) host: String,
@@ -132,6 +135,7 @@ impl OriginSettings {
             connection_wait: Duration::from_secs(1),
             names_kept: Duration::from_secs(10),
             host_header: HostHeader::Preserve,
+            http2: false,
             title_case_headers: false,
             host: shown.trim_matches(['[', ']']).to_owned(),
             port: parsed.port_or_known_default().unwrap_or(80),
@@ -167,7 +171,7 @@ impl OriginSettings {
         durations(self) == durations(other)
             && (self.connections, self.pool_max_idle) == (other.connections, other.pool_max_idle)
             && self.host_header == other.host_header
-            && self.title_case_headers == other.title_case_headers
+            && (self.http2, self.title_case_headers) == (other.http2, other.title_case_headers)
             && (&self.host, self.port, &self.tls) == (&other.host, other.port, &other.tls)
     }
 }

@@ -109,6 +109,7 @@ impl Planner {
         settings.connections = config.origin_pool.connections;
         settings.connection_wait = config.origin_pool.connection_wait;
         settings.names_kept = config.origin_pool.dns_ttl;
+        settings.http2 = config.origin_http2;
         settings.host_header = host_header(&config.origin_host)?;
         Ok(Named {
             name: format!("{}:{}", origin.host, origin.port),

@@ -77,6 +77,7 @@ pub(super) fn in_force(started: &Config, fresh: &Config) -> Config {
         pass_hosts: fresh.pass_hosts.clone(),
         origins: fresh.origins.clone(),
         event_origins: fresh.event_origins.clone(),
+        origin_http2: fresh.origin_http2,
         origin_pool: fresh.origin_pool.clone(),
         origin_health: fresh.origin_health.clone(),
         origin_check: fresh.origin_check.clone(),
@@ -141,7 +142,7 @@ mod tests {
     fn events_hosts_that_pass_and_origins_are_in_force_at_once() {
         let started = config("", "limit = 5\nhosts = [\"a.example\"]");
         let fresh = config(
-            "pass_hosts = [\"b.example\"]\n[origin_pool]\nconnections = 5\n\
+            "pass_hosts = [\"b.example\"]\norigin_http2 = true\n[origin_pool]\nconnections = 5\n\
              [origin_health]\neject_after = 3\n[origin_check]\npath = \"/\"\n\
              [origin_tls]\nverify = false",
             "origins = [\"http://127.0.0.1:3001\"]\nlimit = 6\nhosts = [\"a.example\"]",

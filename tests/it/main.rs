@@ -45,6 +45,7 @@ mod proxy;
 mod reload;
 mod replicas;
 mod request_id;
+mod second;
 mod shutdown;
 mod sockets;
 mod stalled;
