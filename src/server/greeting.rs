@@ -70,7 +70,7 @@ pub(super) async fn welcome<S, F, B>(
     let greeted = tokio::select! {
         biased;
         greeted = greeting => greeted,
-        // Too slow, or the server drains and nothing was asked yet.
+        // Too slow, or the server drains and nothing was asked for a while.
         () = terms.watch.ordered() => return,
     };
     let (wire, protocol) = match greeted {

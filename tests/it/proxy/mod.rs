@@ -151,7 +151,8 @@ async fn run(
         let (guard, cookie) = (InFlight::new(&in_flight), cookie.clone());
         async move { forward(&origin, &proxies, request, info, guard, cookie).await }
     };
-    server::serve(listener, Arc::new(server), setup.places, service, drain)
+    let settings = watch::channel(Arc::new(server)).1;
+    server::serve(listener, settings, setup.places, service, drain)
         .await
         .unwrap();
 }
