@@ -3,7 +3,7 @@
 //! own. What is asserted is what a visitor, an operator or the origin sees.
 //!
 //! - the line: `waiting`, `gate`, `clients`, `carried`, `download`, `shutdown`
-//! - several gateways: `replicas`, `elsewhere`, `deleted`
+//! - several gateways: `replicas`, `elsewhere`, `deleted`; one after the other: `handover`
 //! - several origins: `origins`
 //! - the proxy alone: `proxy`, `encrypted`, `multiplexed`, `sockets`, `stalled`; before a real nginx:
 //!   `unchanged`; behind a real haproxy: `announced`
@@ -37,6 +37,7 @@ mod download;
 mod elsewhere;
 mod encrypted;
 mod gate;
+mod handover;
 mod multiplexed;
 mod operator;
 mod origins;
