@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use sumun::config::{self, Config, Faults};
 use sumun::demo::{self, DemoError, Summary};
-use sumun::run::{self, Listeners, RunError};
+use sumun::run::{self, RunError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -267,7 +267,7 @@ fn show_demo(arguments: &DemoArguments) -> ExitCode {
 }
 
 async fn gateway(config: Config, path: Option<PathBuf>) -> Result<(), RunError> {
-    let listeners = Listeners::open(&config)?;
+    let listeners = run::take_over(&config).await?;
     let (reload, reloads) = mpsc::channel(1);
     let watching = path.map(|path| tokio::spawn(run::reload::watch(path, reload)));
     tokio::spawn(hasten());

@@ -11,6 +11,7 @@ mod open;
 mod origins;
 pub mod reload;
 mod threads;
+mod turn;
 
 use force::Helm;
 pub use keys::fresh_secret;
@@ -18,8 +19,9 @@ use memory::Kept;
 use origins::Planner;
 pub use reload::Reload;
 use threads::Steering;
+pub use turn::take_over;
+use turn::{Lock, Step};
 
-use std::fs::File;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -105,30 +107,41 @@ impl Listeners {
     /// # Errors
     /// When an address cannot be listened on.
     pub fn open(config: &Config) -> Result<Self, RunError> {
+        let public = Self::public(config)?;
+        let (admin, metrics) = Self::others(config)?;
+        Ok(Self {
+            public,
+            admin,
+            metrics,
+        })
+    }
+
+    fn public(config: &Config) -> Result<Vec<TcpListener>, RunError> {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let many = |address, count| {
-            server::listen(address, count).map_err(|fault| RunError::Listen(address, fault))
-        };
-        // One listener of its own: a second process at the same admin address
-        // is a mistake, not a replica.
-        let one = |address| {
-            let listener = TcpListener::bind(address);
-            let listener = listener.and_then(|l| l.set_nonblocking(true).map(|()| l));
-            listener.map_err(|fault| RunError::Listen(address, fault))
-        };
         let taken = server::is_taken(config.listen);
-        let public = many(config.listen, threads)?;
+        let public = server::listen(config.listen, threads)
+            .map_err(|fault| RunError::Listen(config.listen, fault))?;
         if taken {
             warn!(
                 listen = %config.listen,
                 "another process listens at this address too, and the system spreads visitors over both: right while this one takes its place, wrong for two gateways of different settings"
             );
         }
-        Ok(Self {
-            public,
-            admin: one(config.admin.listen)?,
-            metrics: config.metrics.listen.map(one).transpose()?,
-        })
+        Ok(public)
+    }
+
+    /// The admin door, and the metrics' own. One listener each: a second process at the
+    /// same admin address is a mistake, not a replica.
+    fn others(config: &Config) -> Result<(TcpListener, Option<TcpListener>), RunError> {
+        let one = |address| {
+            let listener = TcpListener::bind(address);
+            let listener = listener.and_then(|l| l.set_nonblocking(true).map(|()| l));
+            listener.map_err(|fault| RunError::Listen(address, fault))
+        };
+        Ok((
+            one(config.admin.listen)?,
+            config.metrics.listen.map(one).transpose()?,
+        ))
     }
 
     /// Where the public door is, its port included if the system chose it.
@@ -249,7 +262,7 @@ struct Parts {
     catalog: Arc<Catalog>,
     kept: Option<Arc<Kept>>,
     /// Keeps other processes out of the state directory.
-    _state_lock: Option<File>,
+    state_lock: Option<Lock>,
     manner: Arc<Manner>,
     fleet: Arc<Fleet>,
     front: Option<Arc<Front>>,
@@ -259,7 +272,7 @@ impl Parts {
     async fn build(config: &Config) -> Result<(Self, Planner), RunError> {
         open::files(config.limits.connections);
         let state_dir = config.state_dir.as_deref();
-        let state_lock = state_dir.map(open::lock).transpose()?;
+        let state_lock = state_dir.map(Lock::take).transpose()?;
         let clock = Clock::system();
         let metrics = Arc::new(Metrics::default());
         let secrets = keys::secrets(config)?;
@@ -303,7 +316,7 @@ impl Parts {
             reception,
             catalog,
             kept,
-            _state_lock: state_lock.flatten(),
+            state_lock,
             front,
         };
         Ok((parts, planner))
@@ -314,6 +327,12 @@ impl Parts {
             && let Err(fault) = kept.save()
         {
             error!(%fault, "the state cannot be written to state_dir");
+        }
+    }
+
+    fn tell_next(&self, step: Step) {
+        if let Some(lock) = &self.state_lock {
+            lock.tell(step);
         }
     }
 
@@ -334,7 +353,9 @@ impl Parts {
             (runs.drain_delay, handshakes(runs), runs.drain_timeout)
         };
         info!(?delay, "draining: not ready, still accepting");
+        self.tell_next(Step::Leaving);
         tokio::time::sleep(delay.saturating_sub(handshakes)).await;
+        self.tell_next(Step::Closing);
         let _ = drain.send(true);
         let reception = Arc::clone(&self.reception);
         // Tunnels have half of the time to end by themselves.

@@ -3,188 +3,16 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::ClientConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
-use crate::encrypted::{Authority, connect, section};
+use crate::encrypted::{Authority, section};
+use crate::support::crowd::Crowd;
 use crate::support::process::{Doors, Process};
-use crate::support::{Origin, Reply, free_address, until};
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
-/// How the load comes.
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    /// A connection for each request.
-    New,
-    /// One connection for as long as the answers let it.
-    Kept,
-    /// The same, with requests that take a second.
-    Slow,
-    /// Streams of HTTP/2.
-    Streams,
-}
-
-const KINDS: [(Kind, usize); 4] = [
-    (Kind::New, 8),
-    (Kind::Kept, 4),
-    (Kind::Slow, 4),
-    (Kind::Streams, 2),
-];
-
-/// Everybody who asks, and what came of it.
-struct Crowd {
-    door: SocketAddr,
-    tls: Option<[Arc<ClientConfig>; 2]>,
-    over: AtomicBool,
-    served: [AtomicUsize; 4],
-    failures: Mutex<Vec<String>>,
-}
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-impl Crowd {
-    fn begin(door: SocketAddr, authority: Option<&Authority>) -> Arc<Self> {
-        let versions: &[_] = &[&rustls::version::TLS13, &rustls::version::TLS12];
-        let of = |authority: &Authority| {
-            ["http/1.1", "h2"].map(|alpn| Arc::new(authority.client(versions, &[alpn])))
-        };
-        let crowd = Arc::new(Self {
-            door,
-            tls: authority.map(of),
-            over: AtomicBool::new(false),
-            served: Default::default(),
-            failures: Mutex::default(),
-        });
-        for (place, (kind, count)) in KINDS.into_iter().enumerate() {
-            for _ in 0..count {
-                tokio::spawn(Arc::clone(&crowd).come(kind, place));
-            }
-        }
-        crowd
-    }
-
-    async fn come(self: Arc<Self>, kind: Kind, place: usize) {
-        while !self.over.load(SeqCst) {
-            let came = match kind {
-                Kind::New => self.once(place).await,
-                Kind::Kept => self.stay(place, "/").await,
-                Kind::Slow => self.stay(place, "/slow").await,
-                Kind::Streams => self.stream(place).await,
-            };
-            if let Err(fault) = came {
-                self.failures
-                    .lock()
-                    .unwrap()
-                    .push(format!("{kind:?}: {fault:?}"));
-            }
-        }
-    }
-
-    async fn connect(&self, h2: bool) -> std::io::Result<Box<dyn Stream>> {
-        Ok(match &self.tls {
-            None => Box::new(TcpStream::connect(self.door).await?),
-            Some(tls) => {
-                let tls = &tls[usize::from(h2)];
-                Box::new(connect(self.door, tls, "shop.example").await?)
-            }
-        })
-    }
-
-    async fn took(&self, place: usize, answer: Response<Incoming>) -> Result<bool, Failure> {
-        let stays = answer.headers().get("connection").is_none();
-        let status = answer.status();
-        let body = answer.into_body().collect().await?.to_bytes();
-        if status != 200 || !body.ends_with(b"shop</h1>") {
-            return Err(format!("{status} {body:?}").into());
-        }
-        self.served[place].fetch_add(1, SeqCst);
-        Ok(stays)
-    }
-
-    async fn once(&self, place: usize) -> Result<(), Failure> {
-        let stream = self.connect(false).await?;
-        let (mut send, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let answer = send.send_request(request("/")).await?;
-        self.took(place, answer).await?;
-        Ok(())
-    }
-
-    async fn stay(&self, place: usize, path: &str) -> Result<(), Failure> {
-        let stream = self.connect(false).await?;
-        let (mut send, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        while !self.over.load(SeqCst) {
-            send.ready().await?;
-            let answer = send.send_request(request(path)).await?;
-            if !self.took(place, answer).await? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    async fn stream(&self, place: usize) -> Result<(), Failure> {
-        let stream = self.connect(true).await?;
-        let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-        let (mut send, connection) = shaken.await?;
-        tokio::spawn(connection);
-        while !self.over.load(SeqCst) {
-            if send.ready().await.is_err() {
-                // A GOAWAY came while nothing was asked.
-                break;
-            }
-            let request = Request::get("http://shop.example/").body(Full::<Bytes>::default());
-            match send.send_request(request.unwrap()).await {
-                Ok(answer) => {
-                    self.took(place, answer).await?;
-                }
-                Err(fault) if was_not_processed(&fault) => break,
-                Err(fault) => return Err(fault.into()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until each kind was served so many times more.
-    async fn goes_on(&self, times: usize) {
-        let before: Vec<usize> = self.served.iter().map(|count| count.load(SeqCst)).collect();
-        until("the crowd to be served", async || {
-            let mut kinds = self.served.iter().zip(&before);
-            kinds
-                .all(|(count, before)| count.load(SeqCst) >= before + times)
-                .then_some(())
-        })
-        .await;
-    }
-}
-
-/// Whether the server said that it has not looked at a request: then it may be sent
-/// again (RFC 9113 §8.7).
-fn was_not_processed(fault: &hyper::Error) -> bool {
-    let source = std::error::Error::source(fault);
-    let h2 = source.and_then(|source| source.downcast_ref::<h2::Error>());
-    fault.is_canceled() || h2.is_some_and(|h2| h2.is_go_away() && h2.is_remote())
-}
-
-fn request(path: &str) -> Request<Full<Bytes>> {
-    let request = Request::get(path).header("host", "shop.example");
-    request.body(Full::default()).unwrap()
-}
+use crate::support::raw::Raw;
+use crate::support::{Origin, Reply, Visitor, free_address, until};
 
 fn file(folder: &Path, doors: Doors, origin: SocketAddr, tls: &str) -> std::path::PathBuf {
     let file = folder.join(format!("{}.toml", doors.admin.port()));
@@ -196,6 +24,15 @@ fn file(folder: &Path, doors: Doors, origin: SocketAddr, tls: &str) -> std::path
     );
     std::fs::write(&file, text).unwrap();
     file
+}
+
+/// Who speaks HTTP/1.1 and HTTP/2 under TLS.
+pub(crate) fn clients(authority: Option<&Authority>) -> Option<[Arc<rustls::ClientConfig>; 2]> {
+    let versions: &[_] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+    let of = |authority: &Authority| {
+        ["http/1.1", "h2"].map(|alpn| Arc::new(authority.client(versions, &[alpn])))
+    };
+    authority.map(of)
 }
 
 async fn running(file: &Path, doors: Doors) -> Process {
@@ -224,7 +61,7 @@ async fn hand_over(authority: Option<&Authority>) {
     };
     let (one, two) = (doors(), doors());
     let mut first = running(&file(folder.path(), one, origin.address, &tls), one).await;
-    let crowd = Crowd::begin(public, authority);
+    let crowd = Crowd::begin(public, clients(authority));
     let stream = crowd.connect(false).await.unwrap();
     let (mut socket, _) = tokio_tungstenite::client_async("ws://shop.example/chat", stream)
         .await
@@ -244,9 +81,7 @@ async fn hand_over(authority: Option<&Authority>) {
     while socket.next().await.is_some_and(|message| message.is_ok()) {}
     first.ended().await;
     crowd.goes_on(5).await;
-    crowd.over.store(true, SeqCst);
-    let failures = crowd.failures.lock().unwrap().clone();
-    assert_eq!(failures, [""; 0]);
+    crowd.ends_without_failure();
     drop(second);
 }
 
@@ -258,4 +93,95 @@ async fn a_process_takes_anothers_place_and_no_request_fails() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_takes_anothers_place_under_tls_and_no_request_fails() {
     hand_over(Some(&Authority::new())).await;
+}
+
+/// A client that keeps its connection cannot know when it will be closed, unless it is told.
+#[tokio::test]
+async fn from_the_signal_on_each_answer_says_that_it_is_the_last_one() {
+    let origin = Origin::open().await;
+    let folder = tempfile::tempdir().unwrap();
+    let doors = Doors::free();
+    let file = file(folder.path(), doors, origin.address, "");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\"2s\"", "\"5m\"")).unwrap();
+    let process = running(&file, doors).await;
+    let mut kept = Raw::connect(doors.public).await;
+    let get = "GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n";
+    kept.send(get).await;
+    assert!(!kept.answer().await.head.contains("connection:"));
+    process.signal("TERM");
+    until("the drain", async || {
+        (!process.said("draining").is_empty()).then_some(())
+    })
+    .await;
+    let told = async |mut raw: Raw| {
+        raw.send(get).await;
+        let answer = raw.answer().await;
+        let closes = answer.has("connection: close");
+        if closes {
+            assert!(raw.rest().await.is_empty());
+        }
+        (answer.status == 200 && closes).then_some(())
+    };
+    // Each thread hears of it in a moment of its own.
+    until("new connections to be told", async || {
+        told(Raw::connect(doors.public).await).await
+    })
+    .await;
+    kept.send(get).await;
+    let answer = kept.answer().await;
+    assert_eq!(answer.status, 200);
+}
+
+/// The embedded store has one process at a time: the next one waits for its state, and
+/// visitors who come meanwhile wait with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_stores_next_process_takes_over_and_nobody_is_refused() {
+    let origin = Origin::open().await;
+    origin.answers(|seen| match seen.target.as_str() {
+        "/slow" => Reply::page().after(Duration::from_secs(1)),
+        _ => Reply::page(),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let doors = Doors::free();
+    let file = file(folder.path(), doors, origin.address, "");
+    let state = format!("state_dir = {:?}", folder.path().join("state"));
+    let text = std::fs::read_to_string(&file)
+        .unwrap()
+        .replace("state_dir = \"\"", &state)
+        .replace("\"2s\"", "\"10s\"");
+    let line = "paths = [\"/line\"]\nlimit = 1\n";
+    std::fs::write(&file, text + line).unwrap();
+    let mut first = running(&file, doors).await;
+    let mut inside = Visitor::at(doors.public);
+    inside.open("/line").await.must_come_from_the_origin();
+    let mut waiting = Visitor::at(doors.public);
+    until("a line", async || {
+        let answer = waiting.open("/line").await;
+        (answer.status == 503).then_some(())
+    })
+    .await;
+    let number = waiting.claims()["num"].clone();
+    let crowd = Crowd::begin(doors.public, None);
+    crowd.goes_on(3).await;
+    first.signal("TERM");
+    until("the drain", async || {
+        (!first.said("draining").is_empty()).then_some(())
+    })
+    .await;
+    let second = Process::run(&file, doors);
+    until("the second to wait", async || {
+        (!second.said("waiting for its state").is_empty()).then_some(())
+    })
+    .await;
+    first.ended().await;
+    until("the second is ready", async || {
+        second.is_ready().then_some(())
+    })
+    .await;
+    crowd.goes_on(3).await;
+    crowd.ends_without_failure();
+    inside.open("/line").await.must_come_from_the_origin();
+    waiting.open("/line").await.must_be_a_waiting_page();
+    assert_eq!(waiting.claims()["num"], number);
 }

@@ -8,7 +8,7 @@
 //! - the proxy alone: `proxy`, `encrypted`, `multiplexed`, `sockets`, `stalled`; before a real nginx:
 //!   `unchanged`; behind a real haproxy: `announced`
 //! - programs: `api`; a real Chromium: `browser`
-//! - the operator: `operator`, `command`, `config`, `counted`, `reload`, `process`, `request_id`,
+//! - the operator: `operator`, `command`, `config`, `counted`, `reload`, `reloaded`, `process`, `request_id`,
 //!   `accessed`
 //!
 //! What breaks stands in `tests/failure`, the store's contract in
@@ -44,6 +44,7 @@ mod origins;
 mod process;
 mod proxy;
 mod reload;
+mod reloaded;
 mod replicas;
 mod request_id;
 mod shutdown;
