@@ -21,9 +21,12 @@ use crate::tls::{Files, Front};
 use crate::visitor::address::TrustedProxies;
 use crate::visitor::request_id::RequestIds;
 
+/// Whether two configurations differ.
+type Differs = fn(&Config, &Config) -> bool;
+
 /// The keys of the file that are in force after a restart only, and whether two
 /// configurations differ there. docs/configuration.md lists the same ones.
-const AFTER_RESTART: &[(&str, fn(&Config, &Config) -> bool)] = &[
+const AFTER_RESTART: &[(&str, Differs)] = &[
     ("listen", |a, b| a.listen != b.listen),
     ("state_dir", |a, b| a.state_dir != b.state_dir),
     ("log.format", |a, b| a.log.format != b.log.format),

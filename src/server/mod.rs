@@ -204,13 +204,13 @@ where
         service: Rc::new(service),
         ticker,
     };
-    let mut changes = true;
+    let mut is_told = true;
     loop {
         tokio::select! {
             biased;
             _told = drain.wait_for(|drain| *drain) => break,
-            changed = settings.changed(), if changes => {
-                changes = changed.is_ok();
+            told = settings.changed(), if is_told => {
+                is_told = told.is_ok();
                 threshold.settings = Arc::clone(&settings.borrow_and_update());
                 house.patience.set(Patience::of(&threshold.settings, sweep));
                 let parting = threshold.settings.parting;
@@ -224,7 +224,7 @@ where
     }
     let handshakes = threshold.settings.handshakes;
     leave::close(listener, handshakes, |tcp, peer| {
-        threshold.let_in(tcp, peer)
+        threshold.let_in(tcp, peer);
     })
     .await;
     house.empty(threshold.settings.drain).await;

@@ -285,106 +285,138 @@ async fn http_2_and_the_proxies_header_come_and_go() {
     assert!(!raw.rest().await.starts_with(&[0, 0]), "no frame of HTTP/2");
 }
 
-#[tokio::test]
-async fn the_log_the_operators_token_and_what_waits_for_a_restart() {
-    let origin = Origin::open().await;
-    let folder = tempfile::tempdir().unwrap();
-    let (file, doors) = (folder.path().join("gateway.toml"), Doors::free());
-    let access = folder.path().join("access.log");
-    write(&file, doors, &origin, "");
-    let process = Process::run(&file, doors);
-    until("the process is ready", async || {
-        process.is_ready().then_some(())
-    })
-    .await;
-    assert_eq!(process.open("/one").await, 200);
-    until("the line", async || {
-        let lines = process.access();
-        lines
-            .iter()
-            .any(|line| line["fields"]["path"] == "/one")
-            .then_some(())
-    })
-    .await;
+/// A process of a file, with a token at its admin door.
+struct Told {
+    process: Process,
+    origin: Origin,
+    doors: Doors,
+    folder: tempfile::TempDir,
+}
 
-    let named = format!(
-        "[log]\nformat = \"human\"\naccess_file = {:?}\n[store]\ntimeout = \"1s\"\n",
-        access.display()
-    );
-    let with_file = text(doors, &origin, &named);
-    let token = "the operator's token";
-    let with = format!("[admin]\ntoken = {token:?}\n");
-    put(&file, &with_file.replace("[admin]\n", &with));
-    let waiting = until("what waits", async || process.said("after a restart").pop()).await;
+const TOKEN: &str = "the operator's token";
+
+impl Told {
+    async fn begin() -> Self {
+        let origin = Origin::open().await;
+        let folder = tempfile::tempdir().unwrap();
+        let (file, doors) = (folder.path().join("gateway.toml"), Doors::free());
+        write(&file, doors, &origin, "");
+        let process = Process::run(&file, doors);
+        until("the process is ready", async || {
+            process.is_ready().then_some(())
+        })
+        .await;
+        Self {
+            process,
+            origin,
+            doors,
+            folder,
+        }
+    }
+
+    /// Another file with these lines and that token.
+    fn writes(&self, lines: &str) {
+        let with = format!("[admin]\ntoken = {TOKEN:?}\n");
+        let text = text(self.doors, &self.origin, lines).replace("[admin]\n", &with);
+        put(&self.folder.path().join("gateway.toml"), &text);
+    }
+
+    fn call(&self, token: &str) -> u16 {
+        let call = Call::new(self.doors.admin, "GET", "/v1/events");
+        let call = call.header("Authorization", &format!("Bearer {token}"));
+        call.send().status
+    }
+
+    /// Waits until the old configuration was said to stay so often.
+    async fn faults(&self, count: usize) {
+        until("the faults", async || {
+            let told = self.process.said("the old configuration stays").len();
+            (told == count).then_some(())
+        })
+        .await;
+        self.last_reload_was("0").await;
+    }
+
+    async fn last_reload_was(&self, good: &str) {
+        let line = format!("sumun_config_last_reload_successful {good}");
+        until("the metric", async || {
+            self.process.shows(&line).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn the_log_and_the_operators_token_change_and_what_waits_is_named() {
+    let told = Told::begin().await;
+    assert_eq!(told.call("another"), 200, "none is asked for");
+    let access = told.folder.path().join("access.log");
+    told.writes(&format!(
+        "[log]\nformat = \"human\"\naccess_file = {access:?}\n[store]\ntimeout = \"1s\"\n"
+    ));
+    let said = async || told.process.said("after a restart").pop();
+    let waiting = until("what waits", said).await;
     assert_eq!(waiting["fields"]["keys"], "log.format, store.timeout");
     until("the new file", async || {
-        assert_eq!(process.open("/two").await, 200);
-        std::fs::read_to_string(&access)
-            .ok()?
-            .contains("/two")
-            .then_some(())
+        assert_eq!(told.process.open("/two").await, 200);
+        let lines = std::fs::read_to_string(&access).ok()?;
+        lines.contains("/two").then_some(())
     })
     .await;
-    let call = |token: &str| {
-        let call = Call::new(doors.admin, "GET", "/v1/events");
-        call.header("Authorization", &format!("Bearer {token}"))
-            .send()
-            .status
-    };
-    assert_eq!((call(token), call("another")), (200, 401));
+    assert_eq!((told.call(TOKEN), told.call("another")), (200, 401));
 
-    // Faults: all of them are told, and nothing of the file counts.
+    let file = told.folder.path().join("gateway.toml");
     write(
         &file,
-        doors,
-        &origin,
-        "[log]\naccess = 7\n[timeouts]\nidle = \"never\"\n[limits]\nconnections = 0\n",
+        told.doors,
+        &told.origin,
+        "[log]\nlevel = \"error\"\n",
     );
-    until("the faults", async || {
-        (process.said("the old configuration stays").len() == 3).then_some(())
-    })
-    .await;
-    until("the metric", async || {
-        process
-            .shows("sumun_config_last_reload_successful 0")
-            .then_some(())
-    })
-    .await;
-    assert_eq!((call(token), call("another")), (200, 401));
-
-    // A file that is sound and cannot be put in force changes nothing either.
-    let broken = folder.path().join("ca.pem");
-    std::fs::write(&broken, "no certificate").unwrap();
-    let secure = format!(
-        "[limits]\nheader_bytes = \"1KB\"\n[origin_tls]\nca_file = {:?}\n",
-        broken.display()
-    );
-    let plain = text(doors, &origin, &secure);
-    put(&file, &plain.replace("http://127", "https://127"));
-    until("the fourth fault", async || {
-        (process.said("the old configuration stays").len() == 4).then_some(())
-    })
-    .await;
-    assert_eq!((call(token), call("another")), (200, 401));
-    let long = Ask::fetch("/three").with("x", &"x".repeat(2_000));
-    assert_eq!(process.send(long).await, 200);
-
-    write(&file, doors, &origin, "[log]\nlevel = \"error\"\n");
     until("no token to be asked for", async || {
-        (call("another") == 200).then_some(())
+        (told.call("another") == 200).then_some(())
     })
     .await;
-    until("the metric again", async || {
-        process
-            .shows("sumun_config_last_reload_successful 1")
-            .then_some(())
+    told.last_reload_was("1").await;
+    // Neither that reload nor a request is worth a line.
+    let lines = told.process.access().len();
+    until("the log of requests to move back", async || {
+        assert_eq!(told.process.open("/three").await, 200);
+        let written = std::fs::read_to_string(&access).unwrap();
+        assert_eq!(told.process.open("/four").await, 200);
+        let still = std::fs::read_to_string(&access).unwrap();
+        (written == still).then_some(())
     })
     .await;
-    let lines = process.access().len();
-    assert_eq!(process.open("/four").await, 200);
-    assert_eq!(
-        process.access().len(),
-        lines,
-        "only errors are worth a line"
-    );
+    assert_eq!(told.process.access().len(), lines);
+    assert_eq!(told.process.said("the file was read again").len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_with_faults_changes_nothing_and_all_of_them_are_told() {
+    let told = Told::begin().await;
+    told.writes("[timeouts]\nidle = \"50s\"\n");
+    until("the token", async || {
+        (told.call("another") == 401).then_some(())
+    })
+    .await;
+    let file = told.folder.path().join("gateway.toml");
+    let faults = "[log]\naccess = 7\n[timeouts]\nidle = \"never\"\n[limits]\nconnections = 0\n";
+    write(&file, told.doors, &told.origin, faults);
+    told.faults(3).await;
+    assert_eq!((told.call(TOKEN), told.call("another")), (200, 401));
+
+    // Nor does one that is sound and cannot be put in force.
+    let broken = told.folder.path().join("ca.pem");
+    std::fs::write(&broken, "no certificate").unwrap();
+    let secure = format!("[limits]\nheader_bytes = \"1KB\"\n[origin_tls]\nca_file = {broken:?}\n");
+    let plain = text(told.doors, &told.origin, &secure);
+    put(&file, &plain.replace("http://127", "https://127"));
+    told.faults(4).await;
+    assert_eq!((told.call(TOKEN), told.call("another")), (200, 401));
+    let long = Ask::fetch("/three").with("x", &"x".repeat(2_000));
+    assert_eq!(told.process.send(long).await, 200);
+
+    write(&file, told.doors, &told.origin, "");
+    told.last_reload_was("1").await;
+    assert_eq!(told.call("another"), 200);
 }

@@ -75,7 +75,7 @@ async fn whoever_is_in_the_queue_when_the_drain_begins_is_served() {
         }
     })
     .await;
-    let (begun, begin) = std::sync::mpsc::channel::<()>();
+    let (go, begin) = std::sync::mpsc::channel::<()>();
     let mut gateway = Gateway::after(begin, origin.address, |setup| {
         setup.server.sweep = Duration::from_mins(1);
     });
@@ -88,7 +88,7 @@ async fn whoever_is_in_the_queue_when_the_drain_begins_is_served() {
         silent.push(gateway.connect().await);
     }
     gateway.drain.send_replace(true);
-    begun.send(()).unwrap();
+    go.send(()).unwrap();
     until("the door to shut", async || {
         TcpStream::connect(gateway.address).await.err()
     })

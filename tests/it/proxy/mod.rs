@@ -71,8 +71,8 @@ impl Gateway {
     }
 
     fn with(origin: SocketAddr, adjust: impl FnOnce(&mut Setup)) -> Self {
-        let (begun, begin) = std::sync::mpsc::channel();
-        begun.send(()).unwrap();
+        let (go, begin) = std::sync::mpsc::channel();
+        go.send(()).unwrap();
         Self::after(begin, origin, adjust)
     }
 
