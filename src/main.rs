@@ -1,17 +1,15 @@
 //! The command line: arguments, logging, run, exit code.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use sumun::config::{self, Config, Faults, Log, LogFormat};
+use sumun::config::{self, Config, Faults};
 use sumun::demo::{self, DemoError, Summary};
-use sumun::run::{self, Listeners, RunError};
+use sumun::run::{self, RunError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing_subscriber::EnvFilter;
 
 /// A virtual waiting room in front of an existing site.
 #[derive(Parser)]
@@ -207,25 +205,6 @@ fn ask_health(admin: &str) -> ExitCode {
     }
 }
 
-fn start_log(log: &Log, asked: Option<&str>) {
-    let json = match (asked, log.format) {
-        (Some(asked), _) => asked == "json",
-        (None, LogFormat::Json) => true,
-        (None, LogFormat::Human) => false,
-        (None, LogFormat::Auto) => !std::io::stdout().is_terminal(),
-    };
-    let level = format!("{:?}", log.level).to_lowercase();
-    let filter = EnvFilter::new(level);
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stdout().is_terminal());
-    if json {
-        builder.json().init();
-    } else {
-        builder.init();
-    }
-}
-
 fn serve(arguments: &RunArguments) -> ExitCode {
     let (config, path) = if let Some(origin) = &arguments.origin {
         let listen = arguments.listen.as_deref();
@@ -245,7 +224,7 @@ fn serve(arguments: &RunArguments) -> ExitCode {
             return tell_faults(&named, &faults);
         }
     };
-    start_log(&config.log, arguments.log.as_deref());
+    run::log::start(&config.log, arguments.log.as_deref());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("sumun-control")
@@ -288,7 +267,7 @@ fn show_demo(arguments: &DemoArguments) -> ExitCode {
 }
 
 async fn gateway(config: Config, path: Option<PathBuf>) -> Result<(), RunError> {
-    let listeners = Listeners::open(&config)?;
+    let listeners = run::take_over(&config).await?;
     let (reload, reloads) = mpsc::channel(1);
     let watching = path.map(|path| tokio::spawn(run::reload::watch(path, reload)));
     tokio::spawn(hasten());

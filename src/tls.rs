@@ -368,6 +368,15 @@ impl Front {
         Arc::clone(&self.server)
     }
 
+    /// What handshakes are made with where other versions are spoken, with the same
+    /// certificates.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up so.
+    pub fn speaking(&self, oldest: Oldest, http2: bool) -> Result<Arc<ServerConfig>, Error> {
+        server(oldest, http2, Arc::clone(&self.shown)).map(Arc::new)
+    }
+
     /// Reads the files again; new connections see what is new. A pair that is
     /// bad keeps what it showed and stops no other. Tells what has changed
     /// since the last time, so that a fault is told once.

@@ -45,7 +45,7 @@ pub struct Bench {
     /// This gateway's name.
     pub gateway: String,
     /// The signing keys that this gateway knows.
-    pub keys: Vec<String>,
+    pub keys: ArcSwap<Vec<String>>,
     /// The hash of the configuration in force: a reload changes it.
     pub config: ArcSwap<String>,
     /// The metrics.
@@ -202,7 +202,7 @@ impl Controller {
         Ask {
             gateway: self.bench.gateway.clone(),
             report: Report {
-                keys: self.bench.keys.clone(),
+                keys: Vec::clone(&self.bench.keys.load()),
                 config: String::clone(&self.bench.config.load()),
                 load: self
                     .ledger

@@ -72,7 +72,7 @@ type Here = Rc<Arc<Site>>;
 /// One data thread's front door.
 pub struct Gateway {
     reception: Arc<Reception>,
-    manner: Arc<Manner>,
+    manner: RefCell<Arc<Manner>>,
     origins: Origins,
     tokens: TokenMemory,
     last: Last,
@@ -191,11 +191,17 @@ impl Gateway {
             },
             site: RefCell::new(Rc::new(reception.site.load_full())),
             reception,
-            manner,
+            manner: RefCell::new(manner),
             origins,
             tokens: TokenMemory::default(),
             last: Last::default(),
         }
+    }
+
+    /// Goes by another manner from now on; which keys are good may have changed too.
+    pub fn change(&self, manner: Arc<Manner>) {
+        self.manner.replace(manner);
+        self.tokens.forget();
     }
 
     /// Answers one request that is not for `/__sumun/`.
@@ -213,7 +219,7 @@ impl Gateway {
         self.counts.in_flight.increment(1.0);
         let counted = Counted(self.counts.in_flight.clone());
         let site = self.site();
-        let manner = &self.manner;
+        let manner = self.manner.borrow();
         let visitor = manner
             .trusted
             .visitor(info.peer, info.tls, request.headers());
@@ -222,6 +228,7 @@ impl Gateway {
             LogLine::new(log, said, request.headers(), visitor.address)
                 .called(manner.request_ids.as_ref(), request.headers())
         });
+        drop(manner);
         let asker = Asker::new(&request, visitor, &self.last);
         let mut way = self.way(&site, &request, &asker);
         async move {

@@ -177,9 +177,10 @@ impl Gateway {
         let Some(origin) = &asker.origin else {
             return;
         };
+        let manner = self.manner.borrow();
         let named = origin
             .to_str()
-            .is_ok_and(|origin| self.manner.cors_origins.iter().any(|named| named == origin));
+            .is_ok_and(|origin| manner.cors_origins.iter().any(|named| named == origin));
         if named {
             let headers = answer.headers_mut();
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());

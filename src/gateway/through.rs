@@ -128,7 +128,7 @@ impl Gateway {
         group: Option<&Group>,
     ) -> Forward {
         let headers = request.headers_mut();
-        let keep = self.manner.forward_token;
+        let keep = self.manner.borrow().forward_token;
         let token = headers.remove(&SUMUN_TOKEN).filter(|_| keep);
         let cookie = stick::cookies(headers, keep, group);
         let mut own = Vec::with_capacity(4);

@@ -71,6 +71,12 @@ impl TokenMemory {
         }
         known
     }
+
+    /// Forgets all: what verified them may not be a key any more.
+    pub fn forget(&self) {
+        self.recent.borrow_mut().clear();
+        self.older.borrow_mut().clear();
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tracing::{error, info};
 
 use crate::config::Config;
 use crate::metrics::{self as names, Metrics};
-use crate::tls::{Change, Fault, Front};
+use crate::tls::{Certificate, Change, Fault, Front};
 
 /// How often the files are looked at: renewals replace them, in whatever way.
 const LOOK: Duration = Duration::from_secs(10);
@@ -22,6 +22,23 @@ pub(super) fn open(config: &Config) -> Result<Option<Arc<Front>>, Fault> {
     };
     let front = Front::open(&tls.certificates, tls.min_version, config.http2)?;
     Ok(Some(Arc::new(front)))
+}
+
+/// Tells of each pair that a fresh file names, that nobody watches because it was not
+/// there at the start, and that the next start would refuse.
+pub(super) fn tell_of_unwatched(runs: &Config, fresh: &Config) {
+    let pairs = |config: &Config| {
+        let tls = config.tls.as_ref();
+        tls.map_or_else(Vec::new, |tls| tls.certificates.clone())
+    };
+    let watched = pairs(runs);
+    for files in pairs(fresh) {
+        if !watched.contains(&files)
+            && let Err(fault) = Certificate::read(&files)
+        {
+            error!(%fault, "a certificate that the file names anew cannot be used: after a restart it would be a fault");
+        }
+    }
 }
 
 /// Keeps them fresh, until dropped.

@@ -3,24 +3,30 @@
 //! visitors.
 
 mod certificates;
+mod force;
 mod keys;
+pub mod log;
 mod memory;
 mod open;
 mod origins;
 pub mod reload;
 mod threads;
+mod turn;
 
+use force::Helm;
 pub use keys::fresh_secret;
 use memory::Kept;
 use origins::Planner;
 pub use reload::Reload;
+use threads::Steering;
+pub use turn::take_over;
+use turn::{Lock, Step};
 
-use std::fs::File;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -42,7 +48,6 @@ use crate::store::StoreError;
 use crate::tls::{self, Front};
 use crate::token::{KeyError, Keyring};
 use crate::visitor::address::{InvalidProxies, TrustedProxies};
-use crate::visitor::request_id::RequestIds;
 
 /// How long the first look at the store may take before the server goes on
 /// without it.
@@ -72,6 +77,9 @@ pub enum RunError {
     /// A certificate or its key cannot be used.
     #[error("tls: {0}")]
     Tls(#[from] tls::Fault),
+    /// TLS cannot be spoken as the settings say.
+    #[error("tls.min_version: TLS cannot be set up so: {0}")]
+    Versions(#[from] rustls::Error),
     /// The proxies cannot be read.
     #[error("trusted_proxies: {0}")]
     Proxies(#[from] InvalidProxies),
@@ -99,30 +107,41 @@ impl Listeners {
     /// # Errors
     /// When an address cannot be listened on.
     pub fn open(config: &Config) -> Result<Self, RunError> {
+        let public = Self::public(config)?;
+        let (admin, metrics) = Self::others(config)?;
+        Ok(Self {
+            public,
+            admin,
+            metrics,
+        })
+    }
+
+    fn public(config: &Config) -> Result<Vec<TcpListener>, RunError> {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let many = |address, count| {
-            server::listen(address, count).map_err(|fault| RunError::Listen(address, fault))
-        };
-        // One listener of its own: a second process at the same admin address
-        // is a mistake, not a replica.
-        let one = |address| {
-            let listener = TcpListener::bind(address);
-            let listener = listener.and_then(|l| l.set_nonblocking(true).map(|()| l));
-            listener.map_err(|fault| RunError::Listen(address, fault))
-        };
         let taken = server::is_taken(config.listen);
-        let public = many(config.listen, threads)?;
+        let public = server::listen(config.listen, threads)
+            .map_err(|fault| RunError::Listen(config.listen, fault))?;
         if taken {
             warn!(
                 listen = %config.listen,
                 "another process listens at this address too, and the system spreads visitors over both: right while this one takes its place, wrong for two gateways of different settings"
             );
         }
-        Ok(Self {
-            public,
-            admin: one(config.admin.listen)?,
-            metrics: config.metrics.listen.map(one).transpose()?,
-        })
+        Ok(public)
+    }
+
+    /// The admin door, and the metrics' own. One listener each: a second process at the
+    /// same admin address is a mistake, not a replica.
+    fn others(config: &Config) -> Result<(TcpListener, Option<TcpListener>), RunError> {
+        let one = |address| {
+            let listener = TcpListener::bind(address);
+            let listener = listener.and_then(|l| l.set_nonblocking(true).map(|()| l));
+            listener.map_err(|fault| RunError::Listen(address, fault))
+        };
+        Ok((
+            one(config.admin.listen)?,
+            config.metrics.listen.map(one).transpose()?,
+        ))
     }
 
     /// Where the public door is, its port included if the system chose it.
@@ -168,13 +187,14 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let (parts, planner) = Parts::build(&config).await?;
     let (drain, draining) = watch::channel(false);
-    let data = threads::start(&config, &parts, listeners.public, &draining)?;
-    let admin = AdminDoor::new(
+    let steering = Steering::new(&config, &parts);
+    let data = threads::start(&parts, &steering, listeners.public, &draining)?;
+    let admin = Arc::new(AdminDoor::new(
         &config,
         Arc::clone(&parts.reception),
         Arc::clone(&parts.catalog),
         Arc::clone(&parts.fleet),
-    );
+    ));
     let doors = [Some(listeners.admin), listeners.metrics]
         .into_iter()
         .enumerate()
@@ -192,14 +212,21 @@ pub async fn run(
     tasks.push(tokio::spawn(upkeep(Arc::clone(&parts.reception))));
     tasks.push(tokio::spawn(Keeper::new(Arc::clone(&parts.fleet)).run()));
     let certificates = Arc::new(Notify::new());
-    tasks.push(tokio::spawn(reloads(
-        reload,
-        config.clone(),
-        (Arc::clone(&parts.fleet), planner),
-        Arc::clone(&parts.bench),
-        Arc::clone(&parts.catalog),
-        Arc::clone(&certificates),
-    )));
+    let origins: Vec<String> = config.origins.iter().map(ToString::to_string).collect();
+    let (listen, events) = (config.listen, config.events.len());
+    let helm = Arc::new(Mutex::new(Helm {
+        runs: config,
+        planner,
+        fleet: Arc::clone(&parts.fleet),
+        bench: Arc::clone(&parts.bench),
+        catalog: Arc::clone(&parts.catalog),
+        reception: Arc::clone(&parts.reception),
+        front: parts.front.clone(),
+        admin,
+        threads: steering,
+    }));
+    let steered = reloads(reload, Arc::clone(&helm), Arc::clone(&certificates));
+    tasks.push(tokio::spawn(steered));
     if let Some(front) = &parts.front {
         let metrics = Arc::clone(&parts.bench.metrics);
         let front = Arc::clone(front);
@@ -217,10 +244,9 @@ pub async fn run(
         reception: Arc::clone(&parts.reception),
         catalog: Arc::clone(&parts.catalog),
     });
-    let origins: Vec<String> = config.origins.iter().map(ToString::to_string).collect();
-    info!(listen = %config.listen, origins = %origins.join(", "), events = config.events.len(), "sumun is ready");
+    info!(%listen, origins = %origins.join(", "), events, "sumun is ready");
     shutdown.await;
-    parts.drain(&config, &drain, data).await;
+    parts.drain(&helm, &drain, data).await;
     for task in tasks {
         task.abort();
     }
@@ -236,10 +262,9 @@ struct Parts {
     catalog: Arc<Catalog>,
     kept: Option<Arc<Kept>>,
     /// Keeps other processes out of the state directory.
-    _state_lock: Option<File>,
+    state_lock: Option<Lock>,
     manner: Arc<Manner>,
     fleet: Arc<Fleet>,
-    trusted: TrustedProxies,
     front: Option<Arc<Front>>,
 }
 
@@ -247,7 +272,7 @@ impl Parts {
     async fn build(config: &Config) -> Result<(Self, Planner), RunError> {
         open::files(config.limits.connections);
         let state_dir = config.state_dir.as_deref();
-        let state_lock = state_dir.map(open::lock).transpose()?;
+        let state_lock = state_dir.map(Lock::take).transpose()?;
         let clock = Clock::system();
         let metrics = Arc::new(Metrics::default());
         let secrets = keys::secrets(config)?;
@@ -266,7 +291,7 @@ impl Parts {
         let bench = Arc::new(Bench {
             store: store.measured(Arc::clone(&metrics)),
             gateway,
-            keys: keyring.ids(),
+            keys: ArcSwap::from_pointee(keyring.ids()),
             config: ArcSwap::from_pointee(config.hash()),
             metrics: Arc::clone(&metrics),
             catalog_read: AtomicBool::new(false),
@@ -283,28 +308,15 @@ impl Parts {
         {
             error!(%fault, "the state cannot be written to state_dir");
         }
-        let proxies: Vec<String> = config
-            .trusted_proxies
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        let header = config.client_address_header.as_deref().unwrap_or_default();
-        let trusted = TrustedProxies::new(&proxies, header)?;
+        let access_log = AccessLog::open(&config.log, &reception.metrics, &reception.clock);
         let parts = Self {
-            manner: Arc::new(Manner {
-                trusted: trusted.clone(),
-                forward_token: config.forward_token,
-                cors_origins: config.api.cors_origins.clone(),
-                access_log: AccessLog::open(&config.log, &reception.metrics, &reception.clock),
-                request_ids: request_ids(config),
-            }),
+            manner: Arc::new(force::manner(config, trusted(config)?, access_log)),
             fleet: Arc::new(fleet),
             bench,
             reception,
             catalog,
             kept,
-            _state_lock: state_lock.flatten(),
-            trusted,
+            state_lock,
             front,
         };
         Ok((parts, planner))
@@ -318,22 +330,36 @@ impl Parts {
         }
     }
 
+    fn tell_next(&self, step: Step) {
+        if let Some(lock) = &self.state_lock {
+            lock.tell(step);
+        }
+    }
+
     /// Not ready at once, accepting for `drain_delay`, then what runs may
     /// finish within `drain_timeout`.
     async fn drain(
         &self,
-        config: &Config,
+        helm: &Mutex<Helm>,
         drain: &watch::Sender<bool>,
         data: Vec<std::thread::JoinHandle<()>>,
     ) {
         self.reception.set_draining();
         self.bench.leaving.store(true, Ordering::Release);
-        info!(delay = ?config.drain_delay, "draining: not ready, still accepting");
-        tokio::time::sleep(config.drain_delay).await;
+        let (delay, handshakes, timeout) = {
+            let helm = helm.lock().unwrap_or_else(PoisonError::into_inner);
+            helm.part();
+            let runs = &helm.runs;
+            (runs.drain_delay, handshakes(runs), runs.drain_timeout)
+        };
+        info!(?delay, "draining: not ready, still accepting");
+        self.tell_next(Step::Leaving);
+        tokio::time::sleep(delay.saturating_sub(handshakes)).await;
+        self.tell_next(Step::Closing);
         let _ = drain.send(true);
         let reception = Arc::clone(&self.reception);
         // Tunnels have half of the time to end by themselves.
-        let tunnels = config.drain_timeout / 2;
+        let tunnels = handshakes + timeout / 2;
         let closing = tokio::spawn(async move {
             tokio::time::sleep(tunnels).await;
             reception.set_closing();
@@ -348,7 +374,11 @@ impl Parts {
         if joined.await.is_err() {
             error!("the data threads could not be waited for");
         }
-        if let Some(log) = self.manner.access_log.clone() {
+        let log = {
+            let helm = helm.lock().unwrap_or_else(PoisonError::into_inner);
+            helm.threads.manner().access_log.clone()
+        };
+        if let Some(log) = log {
             let _ended = tokio::task::spawn_blocking(move || log.finish()).await;
         }
         closing.abort();
@@ -392,10 +422,21 @@ async fn first_look(reception: &Reception, catalog: &Catalog) {
     }
 }
 
-/// What requests are called. The name of the header was checked with the file.
-fn request_ids(config: &Config) -> Option<RequestIds> {
-    let header = config.request_id_header.as_ref()?.parse().ok()?;
-    Some(RequestIds::new(header))
+/// The end of `drain_delay`, in which newcomers are kept for who listens next while
+/// handshakes end: a round trip around the world, and less than the second after which
+/// who was kept away asks again.
+const HANDSHAKES: Duration = Duration::from_millis(500);
+
+fn handshakes(config: &Config) -> Duration {
+    HANDSHAKES.min(config.drain_delay)
+}
+
+/// Whose word about visitors is believed.
+fn trusted(config: &Config) -> Result<TrustedProxies, RunError> {
+    let networks = config.trusted_proxies.iter();
+    let networks: Vec<String> = networks.map(ToString::to_string).collect();
+    let header = config.client_address_header.as_deref().unwrap_or_default();
+    Ok(TrustedProxies::new(&networks, header)?)
 }
 
 fn describe(metrics: &Metrics, config: &str) {
@@ -431,41 +472,28 @@ async fn upkeep(reception: Arc<Reception>) {
     }
 }
 
-/// Puts new events in force; what else differs from the start needs a restart.
+/// Puts each new configuration in force, whole or not at all.
 async fn reloads(
     mut reload: tokio::sync::mpsc::Receiver<Reload>,
-    started: Config,
-    (fleet, mut planner): (Arc<Fleet>, Planner),
-    bench: Arc<Bench>,
-    catalog: Arc<Catalog>,
+    helm: Arc<Mutex<Helm>>,
     certificates: Arc<Notify>,
 ) {
-    let metrics = &bench.metrics;
     while let Some(read) = reload.recv().await {
         certificates.notify_one();
-        let good = matches!(read, Reload::Fresh(_));
+        let mut helm = helm.lock().unwrap_or_else(PoisonError::into_inner);
+        let good = match read {
+            Reload::Fresh(fresh) => {
+                let turned = helm.turn(&fresh).inspect_err(|fault| {
+                    error!(%fault, "the file has a fault; the old configuration stays");
+                });
+                turned.is_ok()
+            }
+            // The faults were told where it was read.
+            Reload::Faulty => false,
+        };
+        let metrics = &helm.reception.metrics;
         metrics
             .gauge(&names::CONFIG_RELOADED, &[])
             .set(f64::from(u8::from(good)));
-        let Reload::Fresh(fresh) = read else {
-            continue;
-        };
-        let in_force = reload::in_force(&started, &fresh);
-        if in_force != *fresh {
-            warn!(
-                "the file differs from the one at the start outside of [[event]], pass_hosts and the origins: that part is in force after a restart"
-            );
-            reload::tell_of_unwatched(&started, &fresh);
-        }
-        planner.replan(&fleet, &in_force);
-        catalog.rebase(base(&in_force));
-        let hash = Arc::new(in_force.hash());
-        let before = bench.config.swap(Arc::clone(&hash));
-        for (hash, shown) in [(before, 0.0), (hash, 1.0)] {
-            metrics
-                .gauge(&names::CONFIG_INFO, &[("hash", &hash)])
-                .set(shown);
-        }
-        info!(events = in_force.events.len(), "the file was read again");
     }
 }

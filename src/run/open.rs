@@ -1,6 +1,5 @@
 //! Opening what a configuration names: the state directory and the store.
 
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,9 +15,6 @@ use crate::store::{MemoryStore, RedisStore, Store, StoreError};
 
 /// The embedded store's file in `state_dir`.
 const STATE_FILE: &str = "store.json";
-
-/// The file in `state_dir` that a running process holds locked.
-const LOCK_FILE: &str = "lock";
 
 /// Open files besides those of connections.
 const FILES_BESIDES: u64 = 1_000;
@@ -88,26 +84,6 @@ pub(super) fn kept(
     let store = name_of_store(&address, &config.store.prefix);
     let keeper = Keeper::open(Arc::clone(catalog), dir, store);
     Some(Kept::Memory(keeper))
-}
-
-/// Makes the state directory and locks it for this process. `None` where the
-/// file system knows no locks.
-pub(super) fn lock(dir: &Path) -> Result<Option<File>, RunError> {
-    let path = dir.join(LOCK_FILE);
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |fault| RunError::State(path, fault)
-    };
-    std::fs::create_dir_all(dir).map_err(failed(dir))?;
-    let file = File::create(&path).map_err(failed(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(RunError::StateInUse(dir.to_owned())),
-        Err(TryLockError::Error(fault)) => {
-            warn!(%fault, "state_dir cannot be locked; see to it that no other sumun uses it");
-            Ok(None)
-        }
-    }
 }
 
 fn embedded(config: &Config, clock: &Clock) -> Result<Opened, RunError> {

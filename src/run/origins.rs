@@ -6,7 +6,7 @@ use tracing::{error, warn};
 use super::RunError;
 use crate::config::{Config, Origin, OriginHost};
 use crate::origin::{HostHeader, OriginSettings, OriginTls, Trust};
-use crate::origins::{Affinity, Check, Fleet, Named, Plan};
+use crate::origins::{Affinity, Check, Named, Plan};
 use crate::room::health::Rules;
 use crate::room::time::millis;
 
@@ -61,14 +61,22 @@ impl Planner {
         })
     }
 
-    /// Puts what the file says now in force; what cannot be used changes nothing.
-    pub(super) fn replan(&mut self, fleet: &Fleet, config: &Config) {
-        match self.plan(config) {
-            Ok(plan) => fleet.change(plan),
-            Err(fault) => {
-                error!(%fault, "the origins stay as they were: what the file says of them cannot be used");
-            }
-        }
+    /// The plan of another configuration, with these secrets from now on.
+    ///
+    /// # Errors
+    /// As [`Self::plan`]; then all is as it was.
+    pub(super) fn replan(
+        &mut self,
+        secrets: Vec<Vec<u8>>,
+        config: &Config,
+    ) -> Result<Plan, RunError> {
+        let mut next = Self {
+            secrets,
+            tls: self.tls.clone(),
+        };
+        let plan = next.plan(config)?;
+        *self = next;
+        Ok(plan)
     }
 
     /// Makes TLS ready anew. A file that is bad at the moment leaves it as it was.

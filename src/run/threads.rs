@@ -1,18 +1,20 @@
 //! The data threads: each with a runtime, a listener, an origin pool and a
 //! front door of its own. Nothing there needs a lock.
 
+use std::cell::RefCell;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::Either;
+use rustls::ServerConfig;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
 use super::{Parts, RunError};
 use crate::api::queue::PublicDoor;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::gateway::{Gateway, Logged, Manner};
 use crate::incoming::ClientBody;
 use crate::metrics as names;
@@ -21,6 +23,8 @@ use crate::origins::{Fleet, Origins};
 use crate::reception::{Complaints, Reception};
 use crate::room::paths::{Readings, covers, readings};
 use crate::server::{self, Places, Settings};
+use crate::visitor::address::TrustedProxies;
+use crate::visitor::request_id::RequestIds;
 
 /// The prefix of everything that is ours.
 const OURS: &[u8] = b"/__sumun";
@@ -29,54 +33,134 @@ const OURS: &[u8] = b"/__sumun";
 const NO_HEADER: &str = "a connection from one of trusted_proxies began without a good PROXY \
     header and was closed: is proxy_protocol meant to be on, and the balancer to send it?";
 
-/// Starts one thread per listener.
-pub(super) fn start(
-    config: &Config,
-    parts: &Parts,
-    listeners: Vec<TcpListener>,
-    draining: &watch::Receiver<bool>,
-) -> Result<Vec<std::thread::JoinHandle<()>>, RunError> {
-    let places = Places::new(
-        usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
-        usize::try_from(config.limits.connections_per_address).unwrap_or(usize::MAX),
-        parts.trusted.clone(),
-    );
-    let reception = Arc::clone(&parts.reception);
-    let complaints = Complaints::default();
-    let settings = Arc::new(Settings {
+/// What all data threads go by, and how each of them is told of what changes.
+pub(super) struct Steering {
+    places: Places,
+    server: watch::Sender<Arc<Settings>>,
+    desk: watch::Sender<Arc<Terms>>,
+}
+
+/// What requests are met with; each thread has its own of all that it needs for each.
+struct Terms {
+    manner: Arc<Manner>,
+    api: config::Api,
+}
+
+impl Steering {
+    /// What the first configuration says.
+    pub(super) fn new(config: &Config, parts: &Parts) -> Self {
+        let (all, each) = limits(config);
+        let reception = Arc::clone(&parts.reception);
+        let complaints = Complaints::default();
+        let settings = Settings {
+            on_refusal: Some(Arc::new(move |reason| {
+                let counter = reception
+                    .metrics
+                    .counter(&names::REFUSALS, &[("reason", reason)]);
+                counter.increment(1);
+                if reason == "proxy_protocol"
+                    && let Some(passed_over) =
+                        complaints.note(reason, reception.clock.monotonic_ms())
+                {
+                    warn!(passed_over, "{NO_HEADER}");
+                }
+            })),
+            ..Settings::default()
+        };
+        let tls = parts.front.as_ref().map(|front| front.server());
+        let terms = Terms {
+            manner: Arc::clone(&parts.manner),
+            api: config.api.clone(),
+        };
+        Self {
+            places: Places::new(all, each, parts.manner.trusted.clone()),
+            server: watch::Sender::new(Arc::new(said(config, settings, tls))),
+            desk: watch::Sender::new(Arc::new(terms)),
+        }
+    }
+
+    /// How requests are met now.
+    pub(super) fn manner(&self) -> Arc<Manner> {
+        Arc::clone(&self.desk.borrow().manner)
+    }
+
+    /// What handshakes are made with now.
+    pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.server.borrow().tls.clone()
+    }
+
+    /// Puts another configuration in force on all threads, each in a moment of its own.
+    pub(super) fn change(
+        &self,
+        config: &Config,
+        manner: Manner,
+        trusted: TrustedProxies,
+        tls: Option<Arc<ServerConfig>>,
+    ) {
+        let (all, each) = limits(config);
+        self.places.change(all, each, trusted);
+        let before = Settings::clone(&self.server.borrow());
+        self.server
+            .send_replace(Arc::new(said(config, before, tls)));
+        self.desk.send_replace(Arc::new(Terms {
+            manner: Arc::new(manner),
+            api: config.api.clone(),
+        }));
+    }
+
+    /// The process is about to go.
+    pub(super) fn part(&self) {
+        let before = Settings::clone(&self.server.borrow());
+        self.server.send_replace(Arc::new(Settings {
+            parting: true,
+            ..before
+        }));
+    }
+}
+
+fn limits(config: &Config) -> (usize, usize) {
+    let count = |count| usize::try_from(count).unwrap_or(usize::MAX);
+    let limits = &config.limits;
+    (
+        count(limits.connections),
+        count(limits.connections_per_address),
+    )
+}
+
+/// What the configuration says of connections.
+fn said(config: &Config, before: Settings, tls: Option<Arc<ServerConfig>>) -> Settings {
+    Settings {
         header_bytes: config.limits.header_bytes,
         head: config.timeouts.head,
         keep_alive: config.timeouts.idle,
         body_idle: config.timeouts.idle,
         drain: config.drain_timeout,
-        tls: parts.front.as_ref().map(|front| front.server()),
+        handshakes: super::handshakes(config),
+        tls,
         http2: config.http2,
         proxy_protocol: config.proxy_protocol,
-        on_refusal: Some(Arc::new(move |reason| {
-            let counter = reception
-                .metrics
-                .counter(&names::REFUSALS, &[("reason", reason)]);
-            counter.increment(1);
-            if reason == "proxy_protocol"
-                && let Some(passed_over) = complaints.note(reason, reception.clock.monotonic_ms())
-            {
-                warn!(passed_over, "{NO_HEADER}");
-            }
-        })),
-        ..Settings::default()
-    });
+        ..before
+    }
+}
+
+/// Starts one thread per listener.
+pub(super) fn start(
+    parts: &Parts,
+    steering: &Steering,
+    listeners: Vec<TcpListener>,
+    draining: &watch::Receiver<bool>,
+) -> Result<Vec<std::thread::JoinHandle<()>>, RunError> {
     listeners
         .into_iter()
         .enumerate()
         .map(|(index, listener)| {
             let thread = DataThread {
                 listener,
-                settings: Arc::clone(&settings),
-                places: places.clone(),
+                settings: steering.server.subscribe(),
+                terms: steering.desk.subscribe(),
+                places: steering.places.clone(),
                 reception: Arc::clone(&parts.reception),
-                manner: Arc::clone(&parts.manner),
                 fleet: Arc::clone(&parts.fleet),
-                api: config.api.clone(),
                 draining: draining.clone(),
             };
             std::thread::Builder::new()
@@ -90,13 +174,32 @@ pub(super) fn start(
 /// Everything that one data thread starts with.
 struct DataThread {
     listener: TcpListener,
-    settings: Arc<Settings>,
+    settings: watch::Receiver<Arc<Settings>>,
+    terms: watch::Receiver<Arc<Terms>>,
     places: Places,
     reception: Arc<Reception>,
-    manner: Arc<Manner>,
     fleet: Arc<Fleet>,
-    api: crate::config::Api,
     draining: watch::Receiver<bool>,
+}
+
+/// What one data thread meets a request with; exchanged whole.
+struct Desk {
+    manner: Arc<Manner>,
+    door: Rc<PublicDoor>,
+    ids: Option<Rc<RequestIds>>,
+}
+
+impl Desk {
+    fn of(terms: &Terms, reception: &Arc<Reception>) -> Self {
+        let manner = Arc::clone(&terms.manner);
+        let door = PublicDoor::new(Arc::clone(reception), &terms.api)
+            .logging(manner.access_log.clone(), manner.request_ids.clone());
+        Self {
+            door: Rc::new(door),
+            ids: manner.request_ids.clone().map(Rc::new),
+            manner,
+        }
+    }
 }
 
 impl DataThread {
@@ -112,19 +215,30 @@ impl DataThread {
     }
 
     async fn serve(self) {
+        let Self {
+            reception,
+            mut terms,
+            ..
+        } = self;
+        let first = Arc::clone(&terms.borrow_and_update());
         let gateway = Rc::new(Gateway::new(
-            Arc::clone(&self.reception),
-            Arc::clone(&self.manner),
+            Arc::clone(&reception),
+            Arc::clone(&first.manner),
             Origins::new(self.fleet),
         ));
-        let manner = self.manner;
-        let door = PublicDoor::new(self.reception, &self.api)
-            .logging(manner.access_log.clone(), manner.request_ids.clone());
-        let door = Rc::new(door);
-        let ids = manner.request_ids.clone().map(Rc::new);
+        let desk = Rc::new(RefCell::new(Desk::of(&first, &reception)));
+        let (changed, gateways) = (Rc::clone(&desk), Rc::clone(&gateway));
+        tokio::task::spawn_local(async move {
+            while terms.changed().await.is_ok() {
+                let terms = Arc::clone(&terms.borrow_and_update());
+                gateways.change(Arc::clone(&terms.manner));
+                changed.replace(Desk::of(&terms, &reception));
+            }
+        });
         // No `async` here: the future is moved with every request, and would hold it twice.
         let service = move |mut request: http::Request<ClientBody>,
                             info: server::ConnectionInfo| {
+            let Desk { manner, door, ids } = &*desk.borrow();
             let called = ids.clone().map(|ids| {
                 let trusted = manner.trusted.contains(info.peer.ip());
                 let id = ids.assign(request.headers_mut(), trusted);
@@ -134,7 +248,7 @@ impl DataThread {
                 let visitor = manner
                     .trusted
                     .visitor(info.peer, info.tls, request.headers());
-                let door = Rc::clone(&door);
+                let door = Rc::clone(door);
                 Either::Left(Box::pin(async move {
                     let answer = door.answer(request, visitor).await;
                     answer.map(|body| Logged::new(Body::Full(body), None))

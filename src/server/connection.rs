@@ -113,11 +113,17 @@ where
         if watch.may_rest() {
             return Poll::Ready(End::Rests);
         }
-        if !draining && watch.is_draining() {
+        // What has come in already is a request, not an idle connection.
+        loop {
+            if let Poll::Ready(end) = Pin::new(&mut *connection).poll(context) {
+                return Poll::Ready(End::Finished(end));
+            }
+            if draining || !watch.is_draining() || watch.is_silent() {
+                return Poll::Pending;
+            }
             draining = true;
             drain(Pin::new(&mut *connection));
         }
-        Pin::new(&mut *connection).poll(context).map(End::Finished)
     })
     .await
 }
@@ -223,7 +229,7 @@ impl<S> Desk<S> {
                 },
                 refusal => (false, refusal),
             };
-            let response = match checked {
+            let mut response = match checked {
                 Ok(()) => {
                     let request = request.map(|body| ClientBody::new(body, exchange.clone()));
                     let served = (self.service)(request, self.info);
@@ -250,12 +256,16 @@ impl<S> Desk<S> {
                 let response = without_body(response, is_head);
                 return Ok(leaving(response, exchange, served));
             }
-            self.watch
-                .enter(if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    Phase::Tunnel
-                } else {
-                    Phase::Answering
-                });
+            let phase = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                Phase::Tunnel
+            } else {
+                if self.watch.is_parting() {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Phase::Answering
+            };
+            self.watch.enter(phase);
             Ok(leaving(response, exchange, served))
         }
     }

@@ -71,7 +71,7 @@ pub(super) async fn welcome<S, F, B>(
         biased;
         // Boxed, or the task would be as large for the rest of its life.
         greeted = Box::pin(greeting) => greeted,
-        // Too slow, or the server drains and nothing was asked yet.
+        // Too slow, or the server drains and nothing was asked for a while.
         () = terms.watch.ordered() => return,
     };
     let (wire, protocol) = match greeted {

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use crate::visitor::address::TrustedProxies;
@@ -18,9 +19,9 @@ pub struct Places {
 }
 
 struct Inner {
-    limit: usize,
-    limit_per_address: usize,
-    proxies: TrustedProxies,
+    limit: AtomicUsize,
+    limit_per_address: AtomicUsize,
+    proxies: ArcSwap<TrustedProxies>,
     taken: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -41,13 +42,23 @@ impl Places {
     pub fn new(limit: usize, limit_per_address: usize, proxies: TrustedProxies) -> Self {
         Self {
             inner: Arc::new(Inner {
-                limit,
-                limit_per_address,
-                proxies,
+                limit: limit.into(),
+                limit_per_address: limit_per_address.into(),
+                proxies: ArcSwap::from_pointee(proxies),
                 taken: AtomicUsize::new(0),
                 by_address: Mutex::default(),
             }),
         }
+    }
+
+    /// Other limits for those who come from now on; nobody is sent away.
+    pub fn change(&self, limit: usize, limit_per_address: usize, proxies: TrustedProxies) {
+        let inner = &*self.inner;
+        inner.limit.store(limit, Ordering::Relaxed);
+        inner
+            .limit_per_address
+            .store(limit_per_address, Ordering::Relaxed);
+        inner.proxies.store(Arc::new(proxies));
     }
 
     /// How many connections there are.
@@ -66,7 +77,7 @@ impl Places {
     /// A place that counts for no address yet.
     fn room(&self, freed: &Arc<Notify>) -> Result<Place, &'static str> {
         let inner = &*self.inner;
-        if inner.taken.fetch_add(1, Ordering::Relaxed) >= inner.limit {
+        if inner.taken.fetch_add(1, Ordering::Relaxed) >= inner.limit.load(Ordering::Relaxed) {
             inner.taken.fetch_sub(1, Ordering::Relaxed);
             return Err("connections");
         }
@@ -98,13 +109,13 @@ impl Place {
     /// proxy too; the reason if there is no room for that one.
     pub(crate) fn count_for(&self, address: IpAddr) -> Result<(), &'static str> {
         let inner = &*self.places.inner;
-        if inner.proxies.contains(address) || !self.is_a_proxys() {
+        if inner.proxies.load().contains(address) || !self.is_a_proxys() {
             return Ok(());
         }
         let address = one_subscriber(address);
         let mut all = inner.all();
         let own = all.entry(address).or_default();
-        if *own >= inner.limit_per_address {
+        if *own >= inner.limit_per_address.load(Ordering::Relaxed) {
             return Err("connections_per_address");
         }
         if self.address.set(address).is_ok() {

@@ -7,6 +7,7 @@ mod connection;
 mod extended;
 mod greeting;
 pub mod guard;
+mod leave;
 mod limit;
 mod streams;
 mod watch;
@@ -62,6 +63,12 @@ pub struct Settings {
     pub sweep: Duration,
     /// The longest that running requests may take once draining has begun.
     pub drain: Duration,
+    /// Before that, how long handshakes that have begun may take to end. Newcomers are
+    /// not heard meanwhile: they ask again after a second, so that above it nothing is gained.
+    pub handshakes: Duration,
+    /// Whether each answer of HTTP/1.1 is the last one of its connection: this process is
+    /// about to go, and only a client that is told so comes back without a failed request.
+    pub parting: bool,
     /// TLS, if the door speaks it.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Whether HTTP/2 is spoken: under TLS by ALPN, which `tls` has to offer,
@@ -78,6 +85,7 @@ pub struct Settings {
 
 /// The connections of one data thread.
 struct House {
+    patience: Cell<Patience>,
     watched: RefCell<Vec<Weak<Watch>>>,
     /// Clients that are being told that there is no room.
     turned_away: Cell<usize>,
@@ -104,6 +112,8 @@ impl Default for Settings {
             linger_bytes: 1024 * 1024,
             sweep: Duration::from_secs(1),
             drain: Duration::from_secs(20),
+            handshakes: Duration::ZERO,
+            parting: false,
             tls: None,
             http2: false,
             proxy_protocol: false,
@@ -143,15 +153,28 @@ pub fn is_taken(address: SocketAddr) -> bool {
     address.port() != 0 && alone().is_err_and(|fault| fault.kind() == io::ErrorKind::AddrInUse)
 }
 
+/// What a data thread meets newcomers with.
+struct Threshold<S> {
+    house: Rc<House>,
+    settings: Arc<Settings>,
+    places: Places,
+    service: Rc<S>,
+    ticker: Rc<Ticker>,
+}
+
 /// Accepts and serves connections until `drain` becomes true (or its sender is
 /// gone), then lets what runs finish within `settings.drain`. Must run inside a
 /// `LocalSet`; tunnels are counted, but ended by whoever runs them.
+///
+/// Settings that change are in force for connections that come then; how long a
+/// connection may be silent or idle, and `parting`, for those that stand too. The
+/// `sweep` stays the first one.
 ///
 /// # Errors
 /// When the listener cannot be used by this runtime.
 pub async fn serve<S, F, B>(
     listener: std::net::TcpListener,
-    settings: Arc<Settings>,
+    mut settings: signal::Receiver<Arc<Settings>>,
     places: Places,
     service: S,
     mut drain: signal::Receiver<bool>,
@@ -163,47 +186,82 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let listener = TcpListener::from_std(listener)?;
-    let service = Rc::new(service);
+    let first = Arc::clone(&settings.borrow_and_update());
     let house = Rc::new(House {
+        patience: Cell::new(Patience::of(&first, first.sweep)),
         watched: RefCell::default(),
         turned_away: Cell::new(0),
         freed: Arc::new(Notify::new()),
     });
-    let ticker = Ticker::new(settings.sweep);
-    let swept = sweep(Rc::clone(&house), Arc::clone(&settings), Rc::clone(&ticker));
+    let ticker = Ticker::new(first.sweep);
+    let swept = sweep(Rc::clone(&house), first.sweep, Rc::clone(&ticker));
     let sweeper = tokio::task::spawn_local(swept);
+    let sweep = first.sweep;
+    let mut threshold = Threshold {
+        house: Rc::clone(&house),
+        settings: first,
+        places,
+        service: Rc::new(service),
+        ticker,
+    };
+    let mut is_told = true;
     loop {
-        let accepted = tokio::select! {
+        tokio::select! {
             biased;
             _told = drain.wait_for(|drain| *drain) => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (tcp, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(fault) => {
-                rest_after(&fault).await;
-                continue;
+            told = settings.changed(), if is_told => {
+                is_told = told.is_ok();
+                threshold.settings = Arc::clone(&settings.borrow_and_update());
+                house.patience.set(Patience::of(&threshold.settings, sweep));
+                let parting = threshold.settings.parting;
+                house.each(|watch| watch.part(parting));
             }
-        };
-        let place = match places.take(peer.ip(), &house.freed) {
+            accepted = listener.accept() => match accepted {
+                Ok((tcp, peer)) => threshold.let_in(tcp, peer),
+                Err(fault) => rest_after(&fault).await,
+            }
+        }
+    }
+    let handshakes = threshold.settings.handshakes;
+    leave::close(listener, handshakes, |tcp, peer| {
+        threshold.let_in(tcp, peer);
+    })
+    .await;
+    house.empty(threshold.settings.drain).await;
+    sweeper.abort();
+    Ok(())
+}
+
+impl<S, F, B> Threshold<S>
+where
+    S: Fn(Request<ClientBody>, ConnectionInfo) -> F + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Serves a connection, if there is room for it.
+    fn let_in(&self, tcp: TcpStream, peer: SocketAddr) {
+        let (house, settings) = (&self.house, &self.settings);
+        let place = match self.places.take(peer.ip(), &house.freed) {
             Ok(place) => place,
             Err(reason) => {
                 settings.refused(reason);
                 // Under TLS there is nobody to say it to.
                 if settings.tls.is_none() {
-                    turn_away(&house, tcp);
+                    turn_away(house, tcp);
                 }
-                continue;
+                return;
             }
         };
         let Ok(local) = tcp
             .local_addr()
             .and_then(|local| tcp.set_nodelay(true).map(|()| local))
         else {
-            continue;
+            return;
         };
         let is_announced = settings.proxy_protocol && place.is_a_proxys();
         let watch = Watch::new(place);
+        watch.part(settings.parting);
         house.watched.borrow_mut().push(Arc::downgrade(&watch));
         let terms = Terms {
             watch,
@@ -212,17 +270,13 @@ where
                 local,
                 tls: settings.tls.is_some(),
             },
-            settings: Arc::clone(&settings),
-            service: Rc::clone(&service),
-            ticker: Rc::clone(&ticker),
+            settings: Arc::clone(settings),
+            service: Rc::clone(&self.service),
+            ticker: Rc::clone(&self.ticker),
         };
-        let house = is_announced.then(|| Rc::clone(&house));
+        let house = is_announced.then(|| Rc::clone(house));
         tokio::task::spawn_local(greeting::welcome(tcp, terms, house));
     }
-    drop(listener);
-    house.empty(settings.drain).await;
-    sweeper.abort();
-    Ok(())
 }
 
 impl House {
@@ -254,19 +308,12 @@ impl House {
     }
 }
 
-async fn sweep(house: Rc<House>, settings: Arc<Settings>, ticker: Rc<Ticker>) {
-    let sweeps = |wait| Patience::sweeps(wait, settings.sweep);
-    let patience = Patience {
-        head: sweeps(settings.head),
-        idle: sweeps(settings.keep_alive),
-        body: sweeps(settings.body_idle),
-        half_close: sweeps(settings.half_close),
-        linger: sweeps(settings.linger),
-    };
-    let mut interval = tokio::time::interval(settings.sweep.max(Duration::from_millis(1)));
+async fn sweep(house: Rc<House>, every: Duration, ticker: Rc<Ticker>) {
+    let mut interval = tokio::time::interval(every.max(Duration::from_millis(1)));
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
+        let patience = house.patience.get();
         house.each(|watch| watch.sweep(&patience));
         ticker.advance();
     }

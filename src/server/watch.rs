@@ -17,8 +17,13 @@ use bytes::Bytes;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::Settings;
 use super::limit::Place;
 use super::wire::Wire;
+
+/// While draining, how many sweeps a connection may have said nothing before it counts
+/// as idle: who has just come is about to ask.
+const JUST_COME: u32 = 2;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +81,7 @@ pub(crate) struct Watch {
     ended: AtomicU32,
     order: AtomicU8,
     draining: AtomicBool,
+    parting: AtomicBool,
     wants_read: AtomicBool,
     wants_write: AtomicBool,
     wants_flush: AtomicBool,
@@ -115,6 +121,7 @@ impl Watch {
             ended: AtomicU32::new(0),
             order: AtomicU8::new(Order::Go as u8),
             draining: AtomicBool::new(false),
+            parting: AtomicBool::new(false),
             wants_read: AtomicBool::new(false),
             wants_write: AtomicBool::new(false),
             wants_flush: AtomicBool::new(false),
@@ -198,6 +205,20 @@ impl Watch {
         self.draining.load(Relaxed)
     }
 
+    /// Whether the next answer is to be the last one, where a header can say so.
+    pub(crate) fn is_parting(&self) -> bool {
+        self.parting.load(Relaxed)
+    }
+
+    pub(crate) fn part(&self, parting: bool) {
+        self.parting.store(parting, Relaxed);
+    }
+
+    /// Whether nothing has been asked on it yet.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.phase() == Phase::Head && !self.began.load(Relaxed)
+    }
+
     /// Whether a 408 says something: part of a request has come, nothing was answered.
     pub(crate) fn may_say_408(&self) -> bool {
         match self.phase() {
@@ -230,20 +251,25 @@ impl Watch {
         }
     }
 
-    /// Waits until the connection is told to end, or to take no more requests.
+    /// Waits until the connection is told to end.
     pub(crate) async fn ordered(&self) {
         poll_fn(|context| {
             self.attend(context);
-            if self.order() == Order::Go && !self.is_draining() {
-                return Poll::Pending;
+            match self.order() {
+                Order::Go => Poll::Pending,
+                Order::Close | Order::TimedOut => Poll::Ready(()),
             }
-            Poll::Ready(())
         })
         .await;
     }
 
+    /// No more requests are taken but the first one of who has just come.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Relaxed);
+        self.part(true);
+        if self.is_silent() && self.quiet.load(Relaxed) > JUST_COME {
+            return self.tell(Order::Close);
+        }
         self.wake();
     }
 
@@ -257,6 +283,9 @@ impl Watch {
         let quiet = self.quiet.load(Relaxed).saturating_add(1);
         self.quiet.store(quiet, Relaxed);
         match self.phase() {
+            Phase::Head if quiet > JUST_COME && self.is_draining() && self.is_silent() => {
+                self.tell(Order::Close);
+            }
             Phase::Head if quiet > patience.head => self.tell(Order::TimedOut),
             Phase::Idle if quiet > patience.idle => self.tell(Order::Close),
             Phase::Idle if quiet == REST_AFTER && !self.takes_nothing() => {
@@ -314,6 +343,18 @@ impl Watch {
 }
 
 impl Patience {
+    /// The limits of these settings, looked at once in each `sweep`.
+    pub(crate) fn of(settings: &Settings, sweep: Duration) -> Self {
+        let sweeps = |wait| Self::sweeps(wait, sweep);
+        Self {
+            head: sweeps(settings.head),
+            idle: sweeps(settings.keep_alive),
+            body: sweeps(settings.body_idle),
+            half_close: sweeps(settings.half_close),
+            linger: sweeps(settings.linger),
+        }
+    }
+
     /// The limit `wait` in sweeps of `sweep`, rounded up.
     pub(crate) fn sweeps(wait: Duration, sweep: Duration) -> u32 {
         u32::try_from(wait.as_nanos().div_ceil(sweep.as_nanos().max(1))).unwrap_or(u32::MAX)
@@ -352,15 +393,15 @@ impl Watched {
             if watch.order() != Order::Go {
                 return Poll::Ready(false);
             }
+            // An end, and a fault, are something to read too.
+            if !self.unread.is_empty() || self.wire.tcp().poll_read_ready(context).is_ready() {
+                return Poll::Ready(true);
+            }
             if watch.is_draining() {
                 let closed = Pin::new(&mut *self).poll_shutdown(context);
                 return closed.map(|_| false);
             }
-            if !self.unread.is_empty() {
-                return Poll::Ready(true);
-            }
-            // An end, and a fault, are something to read too.
-            self.wire.tcp().poll_read_ready(context).map(|_| true)
+            Poll::Pending
         })
         .await
     }

@@ -10,6 +10,9 @@
 mod claims;
 pub mod cookie;
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -238,8 +241,10 @@ enum Signer<'a> {
     Nobody,
 }
 
-/// The keys: the first one signs, all verify.
-pub struct Keyring {
+/// The keys: the first one signs, all verify. They may be exchanged while others use them.
+pub struct Keyring(ArcSwap<Ring>);
+
+struct Ring {
     keys: Vec<Key>,
 }
 
@@ -250,15 +255,45 @@ impl Keyring {
     /// Never; an empty ring signs nothing and knows no token.
     #[must_use]
     pub fn new(keys: Vec<Key>) -> Self {
-        Self { keys }
+        Self(ArcSwap::from_pointee(Ring { keys }))
+    }
+
+    /// Puts other keys in the place of these. Who remembers what was verified by the
+    /// old ones has to forget it.
+    pub fn exchange(&self, keys: Vec<Key>) {
+        self.0.store(Arc::new(Ring { keys }));
     }
 
     /// The names of the keys, the signing one first.
     #[must_use]
     pub fn ids(&self) -> Vec<String> {
-        self.keys.iter().map(|key| key.id.clone()).collect()
+        let ring = self.0.load();
+        ring.keys.iter().map(|key| key.id.clone()).collect()
     }
 
+    /// Signs a ticket, a pass or a success token. `shared` are the key names
+    /// that all gateways know; empty: no other gateway is known.
+    ///
+    /// `None` only if the ring is empty or signing fails.
+    #[must_use]
+    pub fn sign(&self, token: &Token, shared: &[String]) -> Option<String> {
+        self.0.load().sign(token, shared)
+    }
+
+    /// Reads a token. Its time is for the caller to judge, in store time.
+    #[must_use]
+    pub fn verify(&self, text: &str) -> Verdict {
+        self.0.load().verify(text)
+    }
+
+    /// The public keys as a JWK Set (RFC 7517), to check success tokens with.
+    #[must_use]
+    pub fn jwks(&self) -> serde_json::Value {
+        self.0.load().jwks()
+    }
+}
+
+impl Ring {
     /// The key that signs: the first one that all gateways know, so that a
     /// rotation under way loses nobody's place.
     fn signer(&self, shared: &[String]) -> Option<&Key> {
@@ -268,12 +303,7 @@ impl Keyring {
             .or(self.keys.first())
     }
 
-    /// Signs a ticket, a pass or a success token. `shared` are the key names
-    /// that all gateways know; empty: no other gateway is known.
-    ///
-    /// `None` only if the ring is empty or signing fails.
-    #[must_use]
-    pub fn sign(&self, token: &Token, shared: &[String]) -> Option<String> {
+    fn sign(&self, token: &Token, shared: &[String]) -> Option<String> {
         let form = match token {
             Token::Success(_) => Form::Others,
             Token::Ticket(_) | Token::Pass(_) => Form::Gateways,
@@ -281,9 +311,7 @@ impl Keyring {
         self.signer(shared)?.half(form).sign(token)
     }
 
-    /// Reads a token. Its time is for the caller to judge, in store time.
-    #[must_use]
-    pub fn verify(&self, text: &str) -> Verdict {
+    fn verify(&self, text: &str) -> Verdict {
         if text.len() > TOKEN_BYTES_MAX {
             return Verdict::Nothing;
         }
@@ -320,9 +348,7 @@ impl Keyring {
             .map_or(Signer::Unknown, Signer::Known)
     }
 
-    /// The public keys as a JWK Set (RFC 7517), to check success tokens with.
-    #[must_use]
-    pub fn jwks(&self) -> serde_json::Value {
+    fn jwks(&self) -> serde_json::Value {
         let keys: Vec<_> = self
             .keys
             .iter()
@@ -434,7 +460,8 @@ mod tests {
     #[test]
     fn a_success_token_is_no_pass_and_a_pass_no_success_token() {
         let ring = ring(&["a"]);
-        let key = &ring.keys[0];
+        let inner = ring.0.load();
+        let key = &inner.keys[0];
         let pass = Token::Pass(Pass {
             event: EventId::new("main").unwrap(),
             scope: None,

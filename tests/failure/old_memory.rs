@@ -69,7 +69,7 @@ impl World {
         let bench = Arc::new(Bench {
             store: self.store.clone(),
             gateway: name.to_owned(),
-            keys: vec!["a".to_owned()],
+            keys: ArcSwap::from_pointee(vec!["a".to_owned()]),
             config: ArcSwap::default(),
             metrics,
             catalog_read: AtomicBool::new(true),

@@ -89,7 +89,7 @@ impl Authority {
     }
 
     /// A browser of today.
-    fn browser(&self) -> Arc<ClientConfig> {
+    pub(crate) fn browser(&self) -> Arc<ClientConfig> {
         Arc::new(self.client(&[&TLS13, &TLS12], &["h2", "http/1.1"]))
     }
 }
@@ -119,7 +119,7 @@ pub(crate) async fn shop(event: &str, tls: &str) -> (Authority, Site) {
     (authority, site)
 }
 
-async fn connect(
+pub(crate) async fn connect(
     to: SocketAddr,
     client: &Arc<ClientConfig>,
     name: &str,

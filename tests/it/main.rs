@@ -3,12 +3,12 @@
 //! own. What is asserted is what a visitor, an operator or the origin sees.
 //!
 //! - the line: `waiting`, `gate`, `clients`, `carried`, `download`, `shutdown`
-//! - several gateways: `replicas`, `elsewhere`, `deleted`
+//! - several gateways: `replicas`, `elsewhere`, `deleted`; one after the other: `handover`
 //! - several origins: `origins`
 //! - the proxy alone: `proxy`, `encrypted`, `multiplexed`, `sockets`, `stalled`; before a real nginx:
 //!   `unchanged`; behind a real haproxy: `announced`
 //! - programs: `api`; a real Chromium: `browser`
-//! - the operator: `operator`, `command`, `config`, `counted`, `reload`, `process`, `request_id`,
+//! - the operator: `operator`, `command`, `config`, `counted`, `reload`, `reloaded`, `process`, `request_id`,
 //!   `accessed`
 //!
 //! What breaks stands in `tests/failure`, the store's contract in
@@ -37,12 +37,14 @@ mod download;
 mod elsewhere;
 mod encrypted;
 mod gate;
+mod handover;
 mod multiplexed;
 mod operator;
 mod origins;
 mod process;
 mod proxy;
 mod reload;
+mod reloaded;
 mod replicas;
 mod request_id;
 mod second;

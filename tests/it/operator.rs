@@ -106,7 +106,7 @@ async fn the_hash_told_is_that_of_the_file_in_force() {
     // first reload and not at the next.
     for limit in ["limit = 7", "limit = 8"] {
         let plan = Plan::event(limit);
-        site.rewrite(plan.clone().top("origin_host = \"origin\""))
+        site.rewrite(plan.clone().tables("[store]\ntimeout = \"900ms\""))
             .await;
         hashes_until(&site, &plan).await;
     }

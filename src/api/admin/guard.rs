@@ -49,7 +49,7 @@ fn admit<'a>(
     if WITHOUT_TOKEN.contains(&request.uri().path()) {
         return Ok(None);
     }
-    if let Some(token) = &door.token {
+    if let Some(token) = door.token.load().as_deref() {
         holds(headers, token)?;
     }
     is_json(request.method(), headers)?;

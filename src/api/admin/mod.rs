@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
@@ -50,7 +51,7 @@ pub struct AdminDoor(Arc<Door>);
 /// What every call needs.
 struct Door {
     listen: SocketAddr,
-    token: Option<Secret>,
+    token: ArcSwapOption<Secret>,
     reception: Arc<Reception>,
     catalog: Arc<Catalog>,
     fleet: Arc<Fleet>,
@@ -68,12 +69,17 @@ impl AdminDoor {
     ) -> Self {
         Self(Arc::new(Door {
             listen: config.admin.listen,
-            token: config.admin.token.clone(),
+            token: ArcSwapOption::from_pointee(config.admin.token.clone()),
             reception,
             catalog,
             fleet,
             calls: Semaphore::new(CALLS_MAX),
         }))
+    }
+
+    /// Asks for another token from now on, or for none.
+    pub fn change_token(&self, token: Option<Secret>) {
+        self.0.token.store(token.map(Arc::new));
     }
 
     /// Everything: events, health and metrics.

@@ -40,7 +40,8 @@ fn door() -> SocketAddr {
             };
             let places = Places::new(10_000, 10_000, TrustedProxies::default());
             let (_open, drain) = tokio::sync::watch::channel(false);
-            let served = server::serve(listener, Arc::new(settings), places, serve, drain);
+            let settings = tokio::sync::watch::channel(Arc::new(settings)).1;
+            let served = server::serve(listener, settings, places, serve, drain);
             tokio::task::LocalSet::new().block_on(&runtime, served)
         });
         address

@@ -71,6 +71,17 @@ impl Gateway {
     }
 
     fn with(origin: SocketAddr, adjust: impl FnOnce(&mut Setup)) -> Self {
+        let (go, begin) = std::sync::mpsc::channel();
+        go.send(()).unwrap();
+        Self::after(begin, origin, adjust)
+    }
+
+    /// One that listens, and accepts nobody until it is told to begin.
+    fn after(
+        begin: std::sync::mpsc::Receiver<()>,
+        origin: SocketAddr,
+        adjust: impl FnOnce(&mut Setup),
+    ) -> Self {
         let mut setup = Setup {
             server: Settings {
                 sweep: Duration::from_millis(20),
@@ -89,7 +100,10 @@ impl Gateway {
         let (drain, draining) = watch::channel(false);
         let in_flight = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&in_flight);
-        let thread = data_thread(move || run(listener, setup, draining, counted));
+        let thread = data_thread(move || {
+            let _told_or_gone = begin.recv();
+            run(listener, setup, draining, counted)
+        });
         Self {
             address,
             drain,
@@ -151,7 +165,8 @@ async fn run(
         let (guard, cookie) = (InFlight::new(&in_flight), cookie.clone());
         async move { forward(&origin, &proxies, request, info, guard, cookie).await }
     };
-    server::serve(listener, Arc::new(server), setup.places, service, drain)
+    let settings = watch::channel(Arc::new(server)).1;
+    server::serve(listener, settings, setup.places, service, drain)
         .await
         .unwrap();
 }

@@ -81,7 +81,7 @@ pub(crate) fn bench(store: &Store, gateway: &str, metrics: &Arc<Metrics>) -> Ben
     Bench {
         store: store.clone(),
         gateway: gateway.to_owned(),
-        keys: vec!["a".to_owned()],
+        keys: ArcSwap::from_pointee(vec!["a".to_owned()]),
         config: ArcSwap::default(),
         metrics: Arc::clone(metrics),
         catalog_read: AtomicBool::new(true),

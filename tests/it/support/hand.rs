@@ -119,7 +119,14 @@ fn serve(
             ..Settings::default()
         });
         let places = Places::new(1000, 1000, TrustedProxies::default());
-        server::serve(listener, settings, places, service, draining).await
+        server::serve(
+            listener,
+            watch::channel(settings).1,
+            places,
+            service,
+            draining,
+        )
+        .await
     });
     door
 }

@@ -5,6 +5,7 @@
 mod answer;
 mod call;
 mod clockwork;
+pub(crate) mod crowd;
 mod hand;
 mod origin;
 #[path = "../../parts/ports.rs"]
