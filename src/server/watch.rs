@@ -15,8 +15,8 @@ use socket2::SockRef;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Settings;
 use super::limit::Place;
+use super::patience::Patience;
 use super::wire::Wire;
 
 /// While draining, how many sweeps a connection may have said nothing before it counts
@@ -54,16 +54,6 @@ pub(crate) enum Order {
     Close,
     /// Say that it took too long (408), and end it.
     TimedOut,
-}
-
-/// The limits of a connection, in sweeps.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    pub(crate) head: u32,
-    pub(crate) idle: u32,
-    pub(crate) body: u32,
-    pub(crate) half_close: u32,
-    pub(crate) linger: u32,
 }
 
 /// Shared by a connection's socket, its task and the sweep, all on one thread.
@@ -315,25 +305,6 @@ impl Watch {
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
         }
-    }
-}
-
-impl Patience {
-    /// The limits of these settings, looked at once in each `sweep`.
-    pub(crate) fn of(settings: &Settings, sweep: Duration) -> Self {
-        let sweeps = |wait| Self::sweeps(wait, sweep);
-        Self {
-            head: sweeps(settings.head),
-            idle: sweeps(settings.keep_alive),
-            body: sweeps(settings.body_idle),
-            half_close: sweeps(settings.half_close),
-            linger: sweeps(settings.linger),
-        }
-    }
-
-    /// The limit `wait` in sweeps of `sweep`, rounded up.
-    pub(crate) fn sweeps(wait: Duration, sweep: Duration) -> u32 {
-        u32::try_from(wait.as_nanos().div_ceil(sweep.as_nanos().max(1))).unwrap_or(u32::MAX)
     }
 }
 
