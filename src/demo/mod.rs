@@ -184,7 +184,7 @@ pub async fn run(
     if let Ok(usual) = admin() {
         listeners.admin = usual;
     }
-    let unknown = |fault| DemoError::Gateway(RunError::Listen(config.listen, fault));
+    let unknown = |fault| DemoError::Gateway(RunError::Listen("listen", config.listen, fault));
     let stage = Stage {
         size,
         show: options.show,

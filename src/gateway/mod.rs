@@ -494,8 +494,3 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
 fn body(text: impl Into<Bytes>) -> Body<Visit> {
     Body::Full(text.into())
 }
-
-/// What a kind of client gets as an answer that is not a page.
-fn wants_problem(kind: Kind) -> bool {
-    kind == Kind::Api
-}

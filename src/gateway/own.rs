@@ -7,11 +7,12 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
 use super::asker::Asker;
-use super::{Answer, Gateway, body, put, wants_problem};
+use super::{Answer, Gateway, body, put};
 use crate::ledger::Ledger;
 use crate::origin::Body;
 use crate::pages::{Enter, Notice, NoticeKind, WaitingPage};
 use crate::reception::{Blocked, Line, render};
+use crate::room::decision::Kind;
 use crate::token::cookie::Place;
 use crate::token::{TICKET_SECONDS, Token};
 
@@ -269,7 +270,7 @@ pub(super) fn origin_failed(asker: &Asker, status: StatusCode) -> Answer {
         _ => return plain(status, "The request could not be understood.\n"),
     };
     let retry_after = (kind == NoticeKind::OriginBusy).then_some(BUSY_RETRY_SECONDS);
-    if wants_problem(asker.kind) {
+    if asker.kind == Kind::Api {
         let title = match kind {
             NoticeKind::OriginSlow => "The site did not answer in time",
             NoticeKind::OriginBusy => "The site has too much to do at the moment",

@@ -330,7 +330,9 @@ mod tests {
             "origin_host" => "\"origin\"",
             "trusted_proxies" => "[\"10.0.0.0/8\"]",
             "client_address_header" | "request_id_header" => "\"X-Header\"",
-            "proxy_protocol" | "forward_token" | "origin_health.eject_5xx" => "true",
+            "origin_http2" | "proxy_protocol" | "forward_token" | "origin_health.eject_5xx" => {
+                "true"
+            }
             "http2" | "log.access" | "origin_tls.verify" => "false",
             "pass_hosts" => "[\"b.example\"]",
             "state_dir" | "log.access_file" => "\"elsewhere\"",

@@ -57,8 +57,10 @@ const FIRST_LOOK: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {0}: {1}; is another process there, or is the port below 1024?")]
-    Listen(SocketAddr, std::io::Error),
+    #[error(
+        "{0}: cannot listen on {1}: {2}; choose another address or end the process that is there; a port below 1024 needs CAP_NET_BIND_SERVICE"
+    )]
+    Listen(&'static str, SocketAddr, std::io::Error),
     /// The origin's URL cannot be used.
     #[error("origin: {0}")]
     Origin(String),
@@ -120,7 +122,7 @@ impl Listeners {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let taken = server::is_taken(config.listen);
         let public = server::listen(config.listen, threads)
-            .map_err(|fault| RunError::Listen(config.listen, fault))?;
+            .map_err(|fault| RunError::Listen("listen", config.listen, fault))?;
         if taken {
             warn!(
                 listen = %config.listen,
@@ -133,14 +135,16 @@ impl Listeners {
     /// The admin door, and the metrics' own. One listener each: a second process at the
     /// same admin address is a mistake, not a replica.
     fn others(config: &Config) -> Result<(TcpListener, Option<TcpListener>), RunError> {
-        let one = |address| {
+        let one = |key, address| {
             let listener = TcpListener::bind(address);
             let listener = listener.and_then(|l| l.set_nonblocking(true).map(|()| l));
-            listener.map_err(|fault| RunError::Listen(address, fault))
+            listener.map_err(|fault| RunError::Listen(key, address, fault))
         };
+        let metrics = config.metrics.listen;
+        let metrics = metrics.map(|address| one("metrics.listen", address));
         Ok((
-            one(config.admin.listen)?,
-            config.metrics.listen.map(one).transpose()?,
+            one("admin.listen", config.admin.listen)?,
+            metrics.transpose()?,
         ))
     }
 

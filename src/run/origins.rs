@@ -1,5 +1,7 @@
 //! The origins that a configuration names, as the fleet takes them.
 
+use std::path::PathBuf;
+
 use http::HeaderValue;
 use tracing::{error, warn};
 
@@ -16,11 +18,17 @@ pub(super) struct Planner {
     secrets: Vec<Vec<u8>>,
     /// TLS as it was last made ready, if an origin needs it.
     tls: Option<OriginTls>,
+    /// `origin_tls.ca_file` and `verify` that it was made of.
+    made_of: Option<(Option<PathBuf>, bool)>,
 }
 
 impl Planner {
     pub(super) fn new(secrets: Vec<Vec<u8>>) -> Self {
-        Self { secrets, tls: None }
+        Self {
+            secrets,
+            tls: None,
+            made_of: None,
+        }
     }
 
     /// The plan of a configuration.
@@ -73,6 +81,7 @@ impl Planner {
         let mut next = Self {
             secrets,
             tls: self.tls.clone(),
+            made_of: self.made_of.clone(),
         };
         let plan = next.plan(config)?;
         *self = next;
@@ -88,19 +97,22 @@ impl Planner {
                 .map_err(|fault| format!("origin_tls.ca_file {}: {fault}", file.display())),
             None => Ok(Trust::Machine { extra: Vec::new() }),
         };
-        match (trust.and_then(OriginTls::new), &self.tls) {
-            (Ok(fresh), _) => {
+        let made_of = Some((settings.ca_file.clone(), settings.verify));
+        match trust.and_then(OriginTls::new) {
+            Ok(fresh) => {
                 // One that believes the same is kept, with the sessions that it remembers.
                 if self.tls.as_ref() != Some(&fresh) {
                     self.tls = Some(fresh);
                 }
+                self.made_of = made_of;
                 Ok(())
             }
-            (Err(fault), Some(_)) => {
+            // The same file, bad at the moment.
+            Err(fault) if self.tls.is_some() && self.made_of == made_of => {
                 error!(%fault, "the authority of the origins' certificates cannot be read; the one before it is believed on");
                 Ok(())
             }
-            (Err(fault), None) => Err(RunError::Origin(fault)),
+            Err(fault) => Err(RunError::Origin(fault)),
         }
     }
 

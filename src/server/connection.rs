@@ -20,7 +20,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
 use super::guard::{self, Refusal};
-use super::watch::{Order, Phase, Watch, Watched};
+use super::watch::{Order, Phase, Watch};
+use super::watched::Watched;
 use super::{Settings, streams};
 use crate::alarm::Ticker;
 use crate::incoming::{ClientBody, Established, Exchange, WebSocket};
@@ -406,7 +407,7 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::super::Places;
-    use super::super::watch::Patience;
+    use super::super::patience::Patience;
     use super::super::wire::Wire;
     use super::*;
     use crate::visitor::address::TrustedProxies;

@@ -9,8 +9,10 @@ mod greeting;
 pub mod guard;
 mod leave;
 mod limit;
+mod patience;
 mod streams;
 mod watch;
+mod watched;
 mod wire;
 
 use std::cell::{Cell, RefCell};
@@ -35,7 +37,8 @@ pub use connection::ConnectionInfo;
 use connection::Terms;
 pub use limit::Places;
 
-use watch::{Order, Patience, Watch};
+use patience::Patience;
+use watch::{Order, Watch};
 
 /// The limits of connections and heads. Shared by all data threads.
 #[derive(Clone)]

@@ -16,7 +16,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::connection::{ConnectionInfo, End, Terms, run};
-use super::watch::{Phase, Watch, Watched};
+use super::watch::{Phase, Watch};
+use super::watched::Watched;
 use crate::alarm::{Alarm, Ticker};
 use crate::incoming::{ClientBody, Exchange};
 

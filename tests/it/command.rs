@@ -70,3 +70,24 @@ fn health_fails_without_a_gateway_and_passes_with_one_and_the_file_is_read_again
     });
     assert!(gateway.shows("sumun_event_sessions_limit{event=\"main\"} 9"));
 }
+
+#[test]
+fn a_start_that_fails_names_the_key_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let doors = Doors::free();
+    let taken = std::net::TcpListener::bind(doors.admin).unwrap();
+    let text = doors.file("127.0.0.1:9".parse().unwrap(), "");
+    let file = folder.path().join("gateway.toml");
+    std::fs::write(&file, &text).unwrap();
+    let (code, said) = run(folder.path(), &[]);
+    assert_eq!(code, 1, "{said}");
+    let told = format!("sumun: admin.listen: cannot listen on {}", doors.admin);
+    assert!(said.contains(&told), "{said}");
+    drop(taken);
+    let blocked = text.replace("state_dir = \"\"", "state_dir = \"gateway.toml\"");
+    std::fs::write(&file, blocked).unwrap();
+    let (code, said) = run(folder.path(), &[]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("sumun: state_dir gateway.toml: "), "{said}");
+    assert!(said.contains("make it writable"), "{said}");
+}
