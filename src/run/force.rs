@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::origins::Planner;
 use super::threads::Steering;
-use super::{RunError, base, certificates, keys, log, open, trusted};
+use super::{RunError, base, certificates, keys, log, open};
 use crate::api::admin::AdminDoor;
 use crate::catalog::Catalog;
 use crate::config::{Config, StoreUrl, Tls};
@@ -192,6 +192,14 @@ pub(super) fn manner(
             .and_then(|header| header.parse().ok())
             .map(RequestIds::new),
     }
+}
+
+/// Whose word about visitors is believed.
+pub(super) fn trusted(config: &Config) -> Result<TrustedProxies, RunError> {
+    let networks = config.trusted_proxies.iter();
+    let networks: Vec<String> = networks.map(ToString::to_string).collect();
+    let header = config.client_address_header.as_deref().unwrap_or_default();
+    Ok(TrustedProxies::new(&networks, header)?)
 }
 
 fn tell_hash(metrics: &Metrics, kept: &ArcSwap<String>, hash: String) {

@@ -47,7 +47,7 @@ use crate::server;
 use crate::store::StoreError;
 use crate::tls::{self, Front};
 use crate::token::{KeyError, Keyring};
-use crate::visitor::address::{InvalidProxies, TrustedProxies};
+use crate::visitor::address::InvalidProxies;
 
 /// How long the first look at the store may take before the server goes on
 /// without it.
@@ -314,7 +314,7 @@ impl Parts {
         }
         let access_log = AccessLog::open(&config.log, &reception.metrics, &reception.clock);
         let parts = Self {
-            manner: Arc::new(force::manner(config, trusted(config)?, access_log)),
+            manner: Arc::new(force::manner(config, force::trusted(config)?, access_log)),
             fleet: Arc::new(fleet),
             bench,
             reception,
@@ -433,14 +433,6 @@ const HANDSHAKES: Duration = Duration::from_millis(500);
 
 fn handshakes(config: &Config) -> Duration {
     HANDSHAKES.min(config.drain_delay)
-}
-
-/// Whose word about visitors is believed.
-fn trusted(config: &Config) -> Result<TrustedProxies, RunError> {
-    let networks = config.trusted_proxies.iter();
-    let networks: Vec<String> = networks.map(ToString::to_string).collect();
-    let header = config.client_address_header.as_deref().unwrap_or_default();
-    Ok(TrustedProxies::new(&networks, header)?)
 }
 
 fn describe(metrics: &Metrics, config: &str) {
