@@ -245,14 +245,19 @@ async fn what_one_origin_does_not_look_at_goes_to_another() {
             let _ = tell.send(());
         }
     });
-    // They take turns.
-    for _ in 0..2 {
+    let asked = 8;
+    // Who begins is nobody's promise; that each is answered is, and that one that begins
+    // at the busy one is refused twice there: once more, and no more.
+    for _ in 0..asked {
         let answer = ask(&client, get("/")).await;
         answers.next().await.answer("mine");
         assert_eq!(whole(answer).await.unwrap().0.body(), "mine");
     }
-    for _ in 0..2 {
-        bounded("a refusal", refused.recv()).await.unwrap();
+    bounded("a refusal", refused.recv()).await.unwrap();
+    let mut refusals = 1;
+    while refusals % 2 == 1 || !refused.is_empty() {
+        bounded("its second", refused.recv()).await.unwrap();
+        refusals += 1;
     }
-    assert!(refused.try_recv().is_err(), "once more, and no more");
+    assert!(refusals <= 2 * asked, "{refusals}");
 }
