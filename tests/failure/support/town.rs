@@ -275,9 +275,10 @@ impl Town {
             self.site.most_inside()
         );
         // Of slots that are free at once each may be taken by another of
-        // those whose turn it is; nobody else goes before them.
+        // those whose turn it is; nobody else goes before them. Where a store
+        // forgot an offer, its visitor is called and stands beside those of the slots.
         let most = overtaken(&admitted);
-        assert!(most < LIMIT, "one overtook {most}: {admitted:?}");
+        assert!(most <= LIMIT, "one overtook {most}: {admitted:?}");
         degraded
     }
 }
