@@ -43,7 +43,8 @@ pub struct Group {
     list: usize,
     ticker: Rc<Ticker>,
     locals: Vec<Local>,
-    turn: Cell<usize>,
+    /// The place behind the last one chosen.
+    next: Cell<usize>,
 }
 
 #[derive(Clone)]
@@ -172,7 +173,7 @@ impl Here {
                     ticker: Rc::clone(pulse.ticker()),
                     locals: of.members.iter().filter_map(local).collect(),
                     // Threads that begin at the same one would all crowd there.
-                    turn: Cell::new(usize::from(rand::random::<u16>())),
+                    next: Cell::new(rand::random_range(0..of.members.len().max(1))),
                 })
             })
             .collect();
@@ -323,9 +324,8 @@ impl Group {
         }
         let candidates = seen.iter().enumerate();
         let candidates = candidates.filter_map(|(place, seen)| Some((place, (*seen)?)));
-        let turn = self.turn.get();
-        self.turn.set(turn.wrapping_add(1));
-        let place = choose(candidates, turn)?;
+        let place = choose(candidates, self.next.get())?;
+        self.next.set(place + 1);
         Some((place, self.locals.get(place)?))
     }
 }

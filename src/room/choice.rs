@@ -28,30 +28,27 @@ pub struct Candidate {
     pub share: u32,
 }
 
-/// The place of the best candidate; `None` when there is none. `turn` counts
-/// the choices: those that are equally good are taken in turn.
+/// The place of the best candidate; `None` when there is none. Of those that are
+/// equally good it is the first at or after `from`, or the first of all: who asks
+/// from behind the last one chosen takes them in turn.
 #[must_use]
-pub fn choose<I>(candidates: I, turn: usize) -> Option<usize>
+pub fn choose<I>(candidates: I, from: usize) -> Option<usize>
 where
-    I: Iterator<Item = (usize, Candidate)> + Clone,
+    I: Iterator<Item = (usize, Candidate)>,
 {
-    let mut best: Option<Candidate> = None;
-    let mut ties = 0_usize;
-    for (_, candidate) in candidates.clone() {
-        match best.map(|best| candidate.compared(best)) {
-            Some(std::cmp::Ordering::Greater) => {}
-            Some(std::cmp::Ordering::Equal) => ties += 1,
-            Some(std::cmp::Ordering::Less) | None => {
-                best = Some(candidate);
-                ties = 1;
-            }
+    let mut best: Option<(usize, Candidate)> = None;
+    for (place, candidate) in candidates {
+        let is_better = best.is_none_or(|(chosen, best)| {
+            candidate
+                .compared(best)
+                .then((place < from).cmp(&(chosen < from)))
+                .is_lt()
+        });
+        if is_better {
+            best = Some((place, candidate));
         }
     }
-    let best = best?;
-    candidates
-        .filter(|(_, candidate)| candidate.compared(best).is_eq())
-        .nth(turn % ties.max(1))
-        .map(|(place, _)| place)
+    best.map(|(place, _)| place)
 }
 
 impl Candidate {
@@ -78,21 +75,39 @@ mod tests {
         }
     }
 
-    fn chosen(candidates: &[Candidate], turn: usize) -> Option<usize> {
-        choose(candidates.iter().copied().enumerate(), turn)
+    fn chosen(candidates: &[Candidate], from: usize) -> Option<usize> {
+        choose(candidates.iter().copied().enumerate(), from)
     }
 
     #[test]
     fn the_one_with_the_least_in_flight_is_chosen() {
-        assert_eq!(chosen(&[ready(3), ready(1), ready(2)], 7), Some(1));
+        assert_eq!(chosen(&[ready(3), ready(1), ready(2)], 2), Some(1));
         assert_eq!(chosen(&[], 0), None);
+    }
+
+    fn in_turn(times: usize, candidates: impl Fn(Option<usize>) -> Vec<Candidate>) -> Vec<usize> {
+        let mut last = None;
+        let mut taken = Vec::new();
+        for _ in 0..times {
+            last = chosen(&candidates(last), last.map_or(0, |last| last + 1));
+            taken.extend(last);
+        }
+        taken
     }
 
     #[test]
     fn those_that_tie_are_taken_in_turn_whoever_stands_between_them() {
-        let all = [ready(0), ready(9), ready(0), ready(0)];
-        let taken: Vec<_> = (0..6).filter_map(|turn| chosen(&all, turn)).collect();
+        let taken = in_turn(6, |_| vec![ready(0), ready(9), ready(0), ready(0)]);
         assert_eq!(taken, [0, 2, 3, 0, 2, 3]);
+    }
+
+    #[test]
+    fn nobody_is_left_out_while_the_last_one_is_still_busy() {
+        let taken = in_turn(6, |last| {
+            let busy = |place| ready(u32::from(last == Some(place)));
+            (0..3).map(busy).collect()
+        });
+        assert_eq!(taken, [0, 1, 2, 0, 1, 2]);
     }
 
     #[test]
@@ -137,9 +152,9 @@ mod tests {
         #[test]
         fn nobody_is_better_than_the_one_chosen(
             candidates in proptest::collection::vec(any_candidate(), 1..20),
-            turn: usize,
+            from in 0..20_usize,
         ) {
-            let place = chosen(&candidates, turn).unwrap();
+            let place = chosen(&candidates, from).unwrap();
             for other in &candidates {
                 prop_assert!(candidates[place].compared(*other).is_le());
             }
