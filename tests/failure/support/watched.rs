@@ -98,6 +98,12 @@ impl Watched {
 
     /// The primary dies, the replica takes its place, the gateways follow.
     pub(crate) async fn fail_over(&mut self) {
+        let primary = self.town.redis.as_ref().unwrap();
+        // Nobody is called any more. The replica knows of none of those who have been:
+        // each is late now, and another is called for the same slot.
+        order(primary, "CLIENT PAUSE 60000 WRITE").await;
+        let called = order(primary, "ZCARD sumun:{main}:offers").await;
+        self.town.beside = redis::from_redis_value(called).unwrap();
         self.town.redis.as_mut().unwrap().stop();
         until("the replica is the primary", SOON, async || {
             self.sentinels[0].primary().await == Some(self.replica.address.port())
