@@ -11,6 +11,11 @@ use sumun::run::{self, RunError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+/// A crowd's connections come at once and rest for long: what they no longer need goes
+/// back to the machine by itself, which the system's allocator does not do.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// A virtual waiting room in front of an existing site.
 #[derive(Parser)]
 #[command(

@@ -131,74 +131,87 @@ where
 
 /// Serves one connection of HTTP/1.1 until it ends. Dropping the future ends it
 /// at once. One that rests between two requests is its socket alone: what hyper
-/// needs is made anew for the next one.
-pub(crate) async fn serve_one<S, F, B>(mut socket: Watched, terms: Terms<S>)
+/// needs is made anew for the next one. (A plain function: an `async fn` holds what
+/// it is given twice.)
+pub(super) fn serve_one<S, F, B>(mut socket: Watched, desk: Rc<Desk<S>>) -> impl Future<Output = ()>
 where
     S: Fn(Request<ClientBody>, ConnectionInfo) -> F + 'static,
     F: Future<Output = Response<B>> + 'static,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (watch, settings) = (Arc::clone(&terms.watch), Arc::clone(&terms.settings));
-    let mut http = http1::Builder::new();
-    http.half_close(true)
-        .header_read_timeout(None)
-        .max_header_size(settings.header_bytes)
-        .max_buf_size(settings.header_bytes.max(settings.buffer_bytes));
-    let desk = terms.desk();
-    drop(terms);
-    let (end, connection) = loop {
-        // All of this is gone before it rests.
-        socket = {
-            let desk = Rc::clone(&desk);
-            let respond = service_fn(move |request| Rc::clone(&desk).answer(request));
-            let connection = http.serve_connection(TokioIo::new(socket), respond);
-            let mut connection = Box::new(connection.with_upgrades());
-            let end = run(&watch, &mut connection, |mut connection| {
-                Pin::new(&mut **connection).graceful_shutdown();
-            })
-            .await;
-            if !matches!(end, End::Rests) {
-                break (end, connection);
-            }
-            // Not there once it was upgraded, which is no rest.
-            let Some(parts) = connection.into_parts() else {
-                return;
+    async move {
+        loop {
+            // All of this is gone before it rests.
+            let parts = {
+                let server = Rc::clone(&desk);
+                let respond = service_fn(move |request| Rc::clone(&server).answer(request));
+                let connection = desk
+                    .http1()
+                    .serve_connection(TokioIo::new(socket), respond)
+                    .with_upgrades();
+                let mut connection = Box::new(connection);
+                let end = run(&desk.watch, &mut connection, |mut connection| {
+                    Pin::new(&mut **connection).graceful_shutdown();
+                })
+                .await;
+                let rests = matches!(end, End::Rests);
+                let speaks = desk.take_leave(end);
+                // Not there once it was upgraded.
+                match connection.into_parts() {
+                    Some(parts) if rests => parts,
+                    Some(parts) if speaks => return parts.io.into_inner().say(TIMED_OUT),
+                    _ => return,
+                }
             };
-            parts.io.into_inner().with_unread(parts.read_buf)
-        };
-        if !socket.rest().await {
-            return;
-        }
-    };
-    match end {
-        End::Finished(Ok(())) | End::Rests => {}
-        End::Finished(Err(fault)) => {
-            if fault.is_user() {
-                watch.cut();
-            } else if fault.is_parse_too_large() {
-                settings.refused("head_size");
-            } else if fault.is_parse() {
-                settings.refused("malformed");
-            }
-            tracing::debug!(%fault, "connection ended");
-        }
-        End::Told(order) => {
-            let speaks = order == Order::TimedOut && watch.may_say_408();
-            if speaks {
-                settings.refused("timeout");
-            }
-            if watch.phase() == Phase::Answering {
-                watch.cut();
-            }
-            if let Some(parts) = connection.into_parts().filter(|_| speaks) {
-                parts.io.into_inner().say(TIMED_OUT);
+            socket = parts.io.into_inner().with_unread(parts.read_buf);
+            if !socket.rest().await {
+                return;
             }
         }
     }
 }
 
 impl<S> Desk<S> {
+    fn http1(&self) -> http1::Builder {
+        let settings = &self.settings;
+        let mut http = http1::Builder::new();
+        http.half_close(true)
+            .header_read_timeout(None)
+            .max_header_size(settings.header_bytes)
+            .max_buf_size(settings.header_bytes.max(settings.buffer_bytes));
+        http
+    }
+
+    /// What is to be known of a connection's end. Whether it is told that it took too
+    /// long.
+    fn take_leave(&self, end: End) -> bool {
+        match end {
+            End::Finished(Ok(())) | End::Rests => false,
+            End::Finished(Err(fault)) => {
+                if fault.is_user() {
+                    self.watch.cut();
+                } else if fault.is_parse_too_large() {
+                    self.settings.refused("head_size");
+                } else if fault.is_parse() {
+                    self.settings.refused("malformed");
+                }
+                tracing::debug!(%fault, "connection ended");
+                false
+            }
+            End::Told(order) => {
+                let speaks = order == Order::TimedOut && self.watch.may_say_408();
+                if speaks {
+                    self.settings.refused("timeout");
+                }
+                if self.watch.phase() == Phase::Answering {
+                    self.watch.cut();
+                }
+                speaks
+            }
+        }
+    }
+
     /// Answers one request. (A plain function: an `async fn` holds its request twice,
     /// and this future is moved with every one.)
     pub(super) fn answer<F, B>(
@@ -446,7 +459,13 @@ mod tests {
             ticker: Ticker::new(Duration::from_secs(1)),
         };
         let socket = Watched::new(Wire::Plain(tcp), Arc::clone(&watch), 1024);
-        tokio::task::spawn_local(serve_one(socket, terms));
+        let served = serve_one(socket, terms.desk());
+        let task = size_of_val(&served);
+        assert!(
+            task <= 320,
+            "what each connection at rest takes: {task} bytes"
+        );
+        tokio::task::spawn_local(served);
         Kept { client, watch }
     }
 

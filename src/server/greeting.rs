@@ -44,21 +44,38 @@ enum Protocol {
 
 /// Greets a connection and serves it until it ends. `announced_in` says that a
 /// header of the PROXY protocol comes first, and who turns away.
-pub(super) async fn welcome<S, F, B>(
-    mut tcp: TcpStream,
-    mut terms: Terms<S>,
+///
+/// All that is there only for a while is boxed: a task is as large for all of its life
+/// as it ever has to be, and most connections rest for most of theirs.
+pub(super) fn welcome<S, F, B>(
+    tcp: TcpStream,
+    terms: Terms<S>,
     announced_in: Option<Rc<House>>,
-) where
+) -> impl Future<Output = ()>
+where
     S: Fn(Request<ClientBody>, ConnectionInfo) -> F + 'static,
     F: Future<Output = Response<B>> + 'static,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    if let Some(house) = announced_in {
-        match announce(tcp, &mut terms, &house).await {
-            Some(announced) => tcp = announced,
-            None => return,
+    let greeted = Box::pin(greet(tcp, terms, announced_in));
+    async move {
+        match greeted.await {
+            Some((socket, Protocol::One, terms)) => serve_one(socket, terms.desk()).await,
+            Some((socket, Protocol::Two, terms)) => Box::pin(serve_two(socket, terms)).await,
+            None => {}
         }
+    }
+}
+
+/// Learns whose connection it is and which protocol it speaks; `None` if it is none.
+async fn greet<S>(
+    mut tcp: TcpStream,
+    mut terms: Terms<S>,
+    announced_in: Option<Rc<House>>,
+) -> Option<(Watched, Protocol, Terms<S>)> {
+    if let Some(house) = announced_in {
+        tcp = announce(tcp, &mut terms, &house).await?;
     }
     let settings = &terms.settings;
     let greeting = async {
@@ -70,25 +87,23 @@ pub(super) async fn welcome<S, F, B>(
     };
     let greeted = tokio::select! {
         biased;
-        // Boxed, or the task would be as large for the rest of its life.
-        greeted = Box::pin(greeting) => greeted,
+        greeted = greeting => greeted,
         // Too slow, or the server drains and nothing was asked for a while.
-        () = terms.watch.ordered() => return,
+        () = terms.watch.ordered() => return None,
     };
-    let (wire, protocol) = match greeted {
-        Ok(greeted) => greeted,
+    match greeted {
+        Ok((wire, protocol)) => {
+            let watch = Arc::clone(&terms.watch);
+            let socket = Watched::new(wire, watch, settings.linger_bytes);
+            Some((socket, protocol, terms))
+        }
         Err(fault) => {
             if settings.tls.is_some() {
                 settings.refused("tls");
             }
-            return tracing::debug!(%fault, "no connection came to be");
+            tracing::debug!(%fault, "no connection came to be");
+            None
         }
-    };
-    let socket = Watched::new(wire, Arc::clone(&terms.watch), settings.linger_bytes);
-    match protocol {
-        Protocol::One => serve_one(socket, terms).await,
-        // Larger than the other: it would make every connection's task as large.
-        Protocol::Two => Box::pin(serve_two(socket, terms)).await,
     }
 }
 
