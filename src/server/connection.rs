@@ -88,12 +88,12 @@ pub(crate) struct Terms<S> {
 }
 
 impl<S> Terms<S> {
-    pub(super) fn desk(&self) -> Rc<Desk<S>> {
+    pub(super) fn desk(self) -> Rc<Desk<S>> {
         Rc::new(Desk {
-            service: Rc::clone(&self.service),
-            settings: Arc::clone(&self.settings),
+            service: self.service,
+            settings: self.settings,
             info: self.info,
-            watch: Arc::clone(&self.watch),
+            watch: self.watch,
         })
     }
 }
@@ -143,7 +143,7 @@ where
     async move {
         loop {
             // All of this is gone before it rests.
-            let parts = {
+            socket = {
                 let server = Rc::clone(&desk);
                 let respond = service_fn(move |request| Rc::clone(&server).answer(request));
                 let connection = desk
@@ -159,12 +159,11 @@ where
                 let speaks = desk.take_leave(end);
                 // Not there once it was upgraded.
                 match connection.into_parts() {
-                    Some(parts) if rests => parts,
+                    Some(parts) if rests => parts.io.into_inner().with_unread(parts.read_buf),
                     Some(parts) if speaks => return parts.io.into_inner().say(TIMED_OUT),
                     _ => return,
                 }
             };
-            socket = parts.io.into_inner().with_unread(parts.read_buf);
             if !socket.rest().await {
                 return;
             }
@@ -420,8 +419,8 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::super::Places;
+    use super::super::greeting::welcome;
     use super::super::patience::Patience;
-    use super::super::wire::Wire;
     use super::*;
     use crate::visitor::address::TrustedProxies;
 
@@ -458,11 +457,10 @@ mod tests {
             service: Rc::new(service),
             ticker: Ticker::new(Duration::from_secs(1)),
         };
-        let socket = Watched::new(Wire::Plain(tcp), Arc::clone(&watch), 1024);
-        let served = serve_one(socket, terms.desk());
+        let served = welcome(tcp, terms, None);
         let task = size_of_val(&served);
         assert!(
-            task <= 320,
+            task <= 240,
             "what each connection at rest takes: {task} bytes"
         );
         tokio::task::spawn_local(served);

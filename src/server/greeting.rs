@@ -1,13 +1,15 @@
 //! What a new connection begins with: what a trusted proxy announces, a TLS
 //! handshake where the door speaks TLS, and whether HTTP/1.1 or HTTP/2 follows.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::Either;
 use http::{Request, Response};
 use http_body::Body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,8 +47,8 @@ enum Protocol {
 /// Greets a connection and serves it until it ends. `announced_in` says that a
 /// header of the PROXY protocol comes first, and who turns away.
 ///
-/// All that is there only for a while is boxed: a task is as large for all of its life
-/// as it ever has to be, and most connections rest for most of theirs.
+/// The greeting is boxed, and what comes after takes its place: a task is as large for
+/// all of its life as it ever has to be, and most connections rest for most of theirs.
 pub(super) fn welcome<S, F, B>(
     tcp: TcpStream,
     terms: Terms<S>,
@@ -59,13 +61,15 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let greeted = Box::pin(greet(tcp, terms, announced_in));
-    async move {
-        match greeted.await {
-            Some((socket, Protocol::One, terms)) => serve_one(socket, terms.desk()).await,
-            Some((socket, Protocol::Two, terms)) => Box::pin(serve_two(socket, terms)).await,
-            None => {}
+    greeted.then(|greeted| match greeted {
+        Some((socket, Protocol::One, terms)) => {
+            Either::Left(Either::Left(serve_one(socket, terms.desk())))
         }
-    }
+        Some((socket, Protocol::Two, terms)) => {
+            Either::Left(Either::Right(Box::pin(serve_two(socket, terms))))
+        }
+        None => Either::Right(ready(())),
+    })
 }
 
 /// Learns whose connection it is and which protocol it speaks; `None` if it is none.
