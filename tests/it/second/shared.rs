@@ -1,6 +1,8 @@
 //! How requests share the connections of an origin, and what becomes of those that
 //! it does not look at.
 
+use std::pin::pin;
+
 use bytes::Bytes;
 use h2::Reason;
 use http::{Request, Response};
@@ -131,6 +133,45 @@ async fn what_was_refused_is_sent_once_more_with_all_of_its_body() {
     stream.answer("");
     assert_eq!(whole(answer).await.unwrap().0.status(), 200);
     assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_in_very_many_pieces_is_not_kept_to_be_sent_once_more() {
+    let origin = Two::open(100).await;
+    let server = before(&origin, "").await;
+    let client = client(server.door).await;
+    for (pieces, is_kept) in [(256, true), (257, false)] {
+        let request = Request::post("http://shop.example/up").body(()).unwrap();
+        let mut ready = client.clone().ready().await.unwrap();
+        let (answer, mut up) = ready.send_request(request, false).unwrap();
+        let mut refused = origin.next().await;
+        for _ in 0..pieces {
+            // One by one, so that each stays a piece.
+            up.send_data(Bytes::from_static(b"x"), false).unwrap();
+            let piece = refused.request.body_mut().data();
+            let piece = bounded("a piece", piece).await.unwrap().unwrap();
+            assert_eq!(piece, "x");
+            let room = refused.request.body_mut().flow_control();
+            room.release_capacity(piece.len()).unwrap();
+        }
+        refused.respond.send_reset(Reason::REFUSED_STREAM);
+        let mut answered = pin!(whole(answer));
+        let again = tokio::select! {
+            again = origin.next() => Some(again),
+            answer = &mut answered => {
+                assert_eq!(answer.unwrap().0.status(), 502);
+                None
+            }
+        };
+        assert_eq!(again.is_some(), is_kept, "{pieces}");
+        if let Some(mut again) = again {
+            up.send_data(Bytes::new(), true).unwrap();
+            let sent = read(again.request.body_mut()).await.unwrap();
+            assert_eq!(sent.len(), pieces);
+            again.answer("yours");
+            assert_eq!(answered.await.unwrap().0.body(), "yours");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
