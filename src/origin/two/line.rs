@@ -32,6 +32,11 @@ const STREAM_WINDOW: u32 = 128 * 1024;
 #[expect(clippy::cast_possible_truncation, reason = "a hundred")]
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS_MAX as u32;
 
+/// What the pieces of answers that nobody has taken may cost beside their bytes, in h2's
+/// reckoning. The windows are the bound: where this one is met h2 ends the connection,
+/// and one who takes nothing of an answer in small pieces would end everybody's.
+const PIECES_BUDGET: usize = usize::MAX;
+
 /// What is held of one upload that the origin does not take, in bytes.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -101,6 +106,7 @@ impl Line {
                 .enable_push(false)
                 .initial_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
+                .data_frame_budget(PIECES_BUDGET)
                 .max_header_list_size(u32::try_from(PIECE).unwrap_or(u32::MAX))
                 .max_send_buffer_size(SEND_BUFFER)
                 .max_concurrent_reset_streams(LEFT_MAX)

@@ -236,6 +236,62 @@ async fn one_who_takes_nothing_holds_up_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_take_nothing_of_small_pieces_end_nobody_elses_answer() {
+    const PIECE: &[u8] = b"0123456789abcdef";
+    /// As many as the gateway holds of one answer.
+    const PIECES: usize = 128 * 1024 / PIECE.len();
+    let mut builder = h2::server::Builder::new();
+    // The next piece may be sent when the last one is on its way.
+    builder.max_send_buffer_size(PIECE.len());
+    let origin = Two::with(builder, |tcp| async { Some(tcp) }).await;
+    let server = before(&origin, "").await;
+    let tcp = tokio::net::TcpStream::connect(server.door).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder
+        .initial_window_size(0)
+        .initial_connection_window_size(1 << 20)
+        .data_frame_budget(usize::MAX);
+    let (client, mut connection) = builder.handshake(tcp).await.unwrap();
+    let (take, taking) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ended = &mut connection => return,
+            window = taking => connection.set_initial_window_size(window.unwrap()).unwrap(),
+        }
+        let _ended = connection.await;
+    });
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        answers.push(ask(&client, get("/events")).await);
+        let mut stream = origin.next().await;
+        let head = stream.respond.send_response(Response::new(()), false);
+        let mut down = head.unwrap();
+        for _ in 0..PIECES {
+            down.reserve_capacity(PIECE.len());
+            while down.capacity() < PIECE.len() {
+                let room = std::future::poll_fn(|context| down.poll_capacity(context));
+                bounded("room", room).await.unwrap().unwrap();
+            }
+            down.send_data(Bytes::from_static(PIECE), false).unwrap();
+        }
+        down.send_data(Bytes::new(), true).unwrap();
+    }
+    // It comes behind all of that.
+    let quick = ask(&client, get("/quick")).await;
+    let mut stream = origin.next().await;
+    stream
+        .respond
+        .send_response(Response::new(()), true)
+        .unwrap();
+    assert_eq!(whole(quick).await.unwrap().0.status(), 200);
+    take.send(1 << 20).unwrap();
+    for answer in futures_util::future::join_all(answers.into_iter().map(whole)).await {
+        assert_eq!(answer.unwrap().0.body(), &PIECE.repeat(PIECES));
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_is_cut_ends_its_requests_and_the_next_one_opens_another() {
     let origin = Two::open(100).await;
     let server = before(&origin, "").await;
