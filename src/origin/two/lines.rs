@@ -333,4 +333,17 @@ mod tests {
         };
         LocalSet::new().run_until(test).await;
     }
+
+    #[tokio::test]
+    async fn a_connection_that_said_nothing_in_time_has_room_again_when_it_speaks() {
+        let test = async {
+            let [here, _] = threads().await;
+            let first = seat(&here).await;
+            sits(&here).heard_nothing();
+            let mut next = waits(&here);
+            first.heard();
+            assert!(poll(&mut next).is_ready());
+        };
+        LocalSet::new().run_until(test).await;
+    }
 }

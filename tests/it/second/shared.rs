@@ -341,6 +341,47 @@ async fn each_stream_has_limits_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_says_nothing_gets_no_more_requests_until_it_speaks() {
+    let origin = Two::open(100).await;
+    let limits = "[timeouts]\nfirst_byte = \"1s\"\nidle = \"1m\"\n";
+    let server = before(&origin, limits).await;
+    let client = client(server.door).await;
+    let going = ask(&client, get("/going")).await;
+    let mut stream = origin.next().await;
+    let head = stream.respond.send_response(Response::new(()), false);
+    let mut down = head.unwrap();
+    let (_head, mut body) = bounded("a head", going).await.unwrap().into_parts();
+    let next_goes_by = async || {
+        let answer = ask(&client, get("/next")).await;
+        let stream = origin.next().await;
+        let connection = stream.connection;
+        stream.answer("");
+        assert_eq!(whole(answer).await.unwrap().0.status(), 200);
+        connection
+    };
+    let late = ask(&client, get("/late")).await;
+    let silent = origin.next().await;
+    assert_eq!(whole(late).await.unwrap().0.status(), 504);
+    assert_eq!((silent.connection, next_goes_by().await), (1, 2));
+    down.send_data(Bytes::from_static(b"here"), false).unwrap();
+    assert_eq!(
+        bounded("a piece", body.data()).await.unwrap().unwrap(),
+        "here"
+    );
+    assert_eq!(next_goes_by().await, 1);
+    // Another's answer says that it is there, whoever waits in vain.
+    let late = ask(&client, get("/late")).await;
+    let _silent = origin.next().await;
+    down.send_data(Bytes::from_static(b"again"), false).unwrap();
+    assert_eq!(
+        bounded("a piece", body.data()).await.unwrap().unwrap(),
+        "again"
+    );
+    assert_eq!(whole(late).await.unwrap().0.status(), 504);
+    assert_eq!(next_goes_by().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_connections_are_limited_requests_wait_for_a_place() {
     let origin = Two::open(2).await;
     let one = "[origin_pool]\nconnections = 1\nconnection_wait = \"1m\"\n";
