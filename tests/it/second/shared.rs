@@ -292,6 +292,31 @@ async fn those_who_take_nothing_of_small_pieces_end_nobody_elses_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_empty_pieces_are_the_most_that_a_connection_lives_through() {
+    let origin = Two::open(100).await;
+    let server = before(&origin, "").await;
+    let client = client(server.door).await;
+    let answered = async |empty: usize| {
+        let answer = ask(&client, get("/flushes")).await;
+        let mut stream = origin.next().await;
+        let head = stream.respond.send_response(Response::new(()), false);
+        let mut down = head.unwrap();
+        for _ in 0..empty {
+            down.send_data(Bytes::new(), false).unwrap();
+        }
+        // The connection may have ended already.
+        let _sent = down.send_data(Bytes::from_static(b"a page"), true);
+        let answer = whole(answer).await;
+        let is_whole = answer.is_ok_and(|(answer, _)| answer.body() == "a page");
+        (stream.connection, is_whole)
+    };
+    // The docs say so, and h2 tells us nothing of them.
+    assert_eq!(answered(100).await, (1, true));
+    assert_eq!(answered(1).await, (1, false));
+    assert_eq!(answered(0).await, (2, true));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_is_cut_ends_its_requests_and_the_next_one_opens_another() {
     let origin = Two::open(100).await;
     let server = before(&origin, "").await;
