@@ -3,7 +3,6 @@
 //! an answer cut short must never look complete.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -73,7 +72,7 @@ pub(crate) struct Upload {
     /// The tick at which the last piece was taken.
     taken: Cell<u32>,
     /// What an origin was given that has not looked at it, to be given once more.
-    again: RefCell<VecDeque<Bytes>>,
+    again: RefCell<Option<Bytes>>,
     ticker: Rc<Ticker>,
 }
 
@@ -323,19 +322,19 @@ impl HttpBody for RequestBody {
 }
 
 impl Upload {
-    /// These pieces are to be given once more, before what is still to come.
-    pub(crate) fn repeat(&self, pieces: Vec<Bytes>) {
+    /// What was sent is to be given once more, before what is still to come.
+    pub(crate) fn repeat(&self, sent: Option<Bytes>) {
         self.stage.set(Stage::Sending(self.ticker.now()));
-        self.again.replace(pieces.into());
+        self.again.replace(sent);
     }
 
     fn again(&self) -> Option<Bytes> {
-        self.again.borrow_mut().pop_front()
+        self.again.take()
     }
 
     /// Whether what comes next was given to nobody yet.
     fn is_new(&self) -> bool {
-        self.again.borrow().is_empty()
+        self.again.borrow().is_none()
     }
 
     /// Where it stands.

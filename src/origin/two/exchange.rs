@@ -115,7 +115,10 @@ impl Origin {
                 }
                 Ok((response, sending))
             }
-            Err(Failure::Late(fault)) => Err(Lost::Seen(fault)),
+            Err(Failure::Late(fault)) => {
+                seat.heard_nothing();
+                Err(Lost::Seen(fault))
+            }
             Err(Failure::Sending(fault)) => {
                 let refused = fault.is_reset() && fault.reason() == Some(Reason::REFUSED_STREAM);
                 // Only streams above the last one that the origin looked at end so.

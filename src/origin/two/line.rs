@@ -32,6 +32,11 @@ const STREAM_WINDOW: u32 = 128 * 1024;
 #[expect(clippy::cast_possible_truncation, reason = "a hundred")]
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS_MAX as u32;
 
+/// What the pieces of answers that nobody has taken may cost beside their bytes, in h2's
+/// reckoning. The windows are the bound: where this one is met h2 ends the connection,
+/// and one who takes nothing of an answer in small pieces would end everybody's.
+const PIECES_BUDGET: usize = usize::MAX;
+
 /// What is held of one upload that the origin does not take, in bytes.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -75,12 +80,16 @@ struct Heard {
     /// Pieces of answers, wrapping.
     pieces: Cell<u32>,
     busy: Cell<bool>,
+    /// Whether an answer did not begin in time, and nothing came since its request began.
+    doubted: Cell<bool>,
 }
 
 /// A stream's place on a connection, and the request that it is for.
 pub(crate) struct Seat {
     line: Rc<Line>,
     pool: Rc<Pool>,
+    /// The pieces that had come on the connection before.
+    before: u32,
     /// Gone when the request is to go elsewhere.
     underway: Option<Underway>,
 }
@@ -101,6 +110,7 @@ impl Line {
                 .enable_push(false)
                 .initial_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
+                .data_frame_budget(PIECES_BUDGET)
                 .max_header_list_size(u32::try_from(PIECE).unwrap_or(u32::MAX))
                 .max_send_buffer_size(SEND_BUFFER)
                 .max_concurrent_reset_streams(LEFT_MAX)
@@ -148,8 +158,12 @@ impl Line {
         self.address
     }
 
-    /// Whether it takes no more requests: it was closed, or the origin said GOAWAY.
+    /// Whether it takes no more requests: it was closed, the origin said GOAWAY, or those
+    /// for whom something might still have come are gone.
     pub(super) fn is_over(&self) -> bool {
+        if self.is_idle() && self.heard.doubted.get() {
+            return true;
+        }
         let mut context = Context::from_waker(Waker::noop());
         // A handle that has sent nothing waits for nobody.
         matches!(
@@ -158,9 +172,11 @@ impl Line {
         )
     }
 
-    /// Whether one more stream is allowed.
+    /// Whether one more stream is allowed. None is where the way to the origin may be
+    /// dead: a ping may be minutes away.
     pub(super) fn has_room(&self) -> bool {
-        self.streams.get() < STREAMS_MAX.min(self.send.current_max_send_streams())
+        !self.heard.doubted.get()
+            && self.streams.get() < STREAMS_MAX.min(self.send.current_max_send_streams())
             && !self.is_over()
     }
 
@@ -185,6 +201,7 @@ impl Line {
         Seat {
             line: Rc::clone(self),
             pool: Rc::clone(&underway.pool),
+            before: self.heard.pieces.get(),
             underway: Some(underway),
         }
     }
@@ -204,8 +221,19 @@ impl Seat {
 
     /// A piece of an answer came.
     pub(super) fn heard(&self) {
-        let pieces = &self.line.heard.pieces;
-        pieces.set(pieces.get().wrapping_add(1));
+        let heard = &self.line.heard;
+        heard.pieces.set(heard.pieces.get().wrapping_add(1));
+        if heard.doubted.replace(false) {
+            self.pool.has_room();
+        }
+    }
+
+    /// No answer came in time.
+    pub(super) fn heard_nothing(&self) {
+        let heard = &self.line.heard;
+        if heard.pieces.get() == self.before {
+            heard.doubted.set(true);
+        }
     }
 
     /// The request goes elsewhere.

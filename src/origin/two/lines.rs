@@ -22,6 +22,8 @@ pub(crate) struct Lines {
     open: RefCell<Vec<Rc<Line>>>,
     /// A place came free.
     room: Notify,
+    /// How many requests of this thread wait for a place or for a connection.
+    waiting: Cell<usize>,
     opening: Cell<bool>,
     /// An attempt to open one has ended.
     opened: Notify,
@@ -35,6 +37,22 @@ pub(crate) enum Leased {
     One(Lease),
     /// A place on a shared one.
     Two(Seat),
+}
+
+/// One of those who wait.
+struct Waiting<'a>(&'a Cell<usize>);
+
+impl<'a> Waiting<'a> {
+    fn begin(waiting: &'a Cell<usize>) -> Self {
+        waiting.set(waiting.get() + 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
 }
 
 /// The only one who opens a connection.
@@ -64,12 +82,14 @@ impl Lines {
         limit: &mut Duration,
     ) -> Result<Leased, OriginError> {
         if pool.remote.slots.is_some() {
-            // Who comes while others wait stands behind them.
-            if pool.remote.waiting() == 0
+            // Who comes while others of this thread wait stands behind them; those of
+            // another thread can take no place here.
+            if self.waiting.get() == 0
                 && let Some(line) = self.with_room(false)
             {
-                return Ok(Leased::Two(line.seat(underway)));
+                return Ok(self.seat(&line, underway));
             }
+            let _waiting = Waiting::begin(&self.waiting);
             let mut turn = pin!(pool.remote.turn());
             loop {
                 tokio::select! {
@@ -79,7 +99,7 @@ impl Lines {
                         break;
                     }
                     () = self.room.notified() => if let Some(line) = self.with_room(false) {
-                        return Ok(Leased::Two(line.seat(underway)));
+                        return Ok(self.seat(&line, underway));
                     }
                 }
             }
@@ -101,7 +121,7 @@ impl Lines {
         let mut opened = pin!(self.opened.notified());
         loop {
             if let Some(line) = self.with_room(true) {
-                return Ok(Leased::Two(line.seat(underway)));
+                return Ok(self.seat(&line, underway));
             }
             if self.chose_one.get() {
                 match pool.take_up(underway) {
@@ -136,10 +156,17 @@ impl Lines {
         if !line.has_room() {
             return Err(OriginError::NoConnectionFree);
         }
+        Ok(self.seat(&line, underway))
+    }
+
+    /// Takes a place there. If that leaves more of them, the next one who waits, also for
+    /// a right of its own, may sit there too.
+    fn seat(&self, line: &Rc<Line>, underway: Underway) -> Leased {
         let seat = line.seat(underway);
-        // Those who wait for a right of their own may sit here.
-        self.room.notify_waiters();
-        Ok(Leased::Two(seat))
+        if self.waiting.get() > 0 && line.has_room() {
+            self.room.notify_one();
+        }
+        Leased::Two(seat)
     }
 
     /// The first connection that has room, so that those opened for a crowd lapse;
@@ -179,5 +206,144 @@ impl Lines {
             .iter()
             .filter(|line| line.is_idle())
             .count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
+
+    use bytes::Bytes;
+    use tokio::net::TcpListener;
+    use tokio::task::{LocalSet, spawn_local};
+
+    use super::super::super::remote::Remote;
+    use super::super::super::{OriginSettings, Resolver};
+    use super::*;
+    use crate::alarm::Ticker;
+    use crate::clock::Clock;
+
+    /// An origin that allows one connection and four streams on it, as two threads have it.
+    async fn threads() -> [Rc<Pool>; 2] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        spawn_local(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                spawn_local(async move {
+                    let mut builder = h2::server::Builder::new();
+                    let opened = builder.max_concurrent_streams(4).handshake::<_, Bytes>(tcp);
+                    // Drives the connection; no request comes.
+                    opened.await.unwrap().accept().await
+                });
+            }
+        });
+        let mut settings = OriginSettings::new(&url, &[]).unwrap();
+        settings.http2 = true;
+        settings.connections = 1;
+        settings.connection_wait = Duration::from_secs(60);
+        let remote = Remote::new(
+            settings,
+            (Resolver::System, Clock::system()),
+            Arc::default(),
+        );
+        let remote = Arc::new(remote);
+        [0, 1].map(|_| Pool::new(Arc::clone(&remote), Ticker::new(Duration::from_secs(1))))
+    }
+
+    async fn seat(pool: &Rc<Pool>) -> Seat {
+        let mut limit = Duration::from_secs(60);
+        match pool.share(Underway::new(pool), &mut limit).await.unwrap() {
+            Leased::Two(seat) => seat,
+            Leased::One(_) => panic!("HTTP/2 was asked for"),
+        }
+    }
+
+    fn poll<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
+        let mut context = Context::from_waker(Waker::noop());
+        future.as_mut().poll(&mut context)
+    }
+
+    /// One who gets a place at once.
+    fn sits(pool: &Rc<Pool>) -> Seat {
+        match poll(&mut Box::pin(seat(pool))) {
+            Poll::Ready(seat) => seat,
+            Poll::Pending => panic!("there is room"),
+        }
+    }
+
+    /// One who does not.
+    fn waits(pool: &Rc<Pool>) -> Pin<Box<impl Future<Output = Seat>>> {
+        let mut waiter = Box::pin(seat(pool));
+        assert!(poll(&mut waiter).is_pending(), "there is no room");
+        waiter
+    }
+
+    #[tokio::test]
+    async fn who_waits_on_another_thread_keeps_nobody_from_a_free_place() {
+        let test = async {
+            let [here, there] = threads().await;
+            let first = seat(&here).await;
+            let elsewhere = waits(&there);
+            assert_eq!(here.remote.waiting(), 1);
+            let more = [sits(&here), sits(&here), sits(&here)];
+            // All are taken.
+            let last = waits(&here);
+            drop(first);
+            let last = last.await;
+            drop((more, last));
+            elsewhere.await;
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_get_the_places_that_come_free_at_once() {
+        let test = async {
+            let [here, _] = threads().await;
+            let mut taken = vec![seat(&here).await];
+            taken.extend([sits(&here), sits(&here), sits(&here)]);
+            let mut first = waits(&here);
+            taken.truncate(1);
+            let others = [sits(&here), sits(&here)];
+            let Poll::Ready(first) = poll(&mut first) else {
+                panic!("a place was left")
+            };
+            drop((taken, others, first));
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn who_takes_up_a_connection_at_rest_makes_place_for_the_others() {
+        let test = async {
+            let [here, _] = threads().await;
+            let mut taken = vec![seat(&here).await];
+            taken.extend([sits(&here), sits(&here), sits(&here)]);
+            let mut first = waits(&here);
+            drop(taken);
+            // The right to use the connection is the first one's.
+            let mut others = [waits(&here), waits(&here)];
+            let first = poll(&mut first);
+            assert!(first.is_ready());
+            let others = others.each_mut().map(poll);
+            assert!(others.iter().all(Poll::is_ready));
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_said_nothing_in_time_has_room_again_when_it_speaks() {
+        let test = async {
+            let [here, _] = threads().await;
+            let first = seat(&here).await;
+            sits(&here).heard_nothing();
+            let mut next = waits(&here);
+            first.heard();
+            assert!(poll(&mut next).is_ready());
+        };
+        LocalSet::new().run_until(test).await;
     }
 }

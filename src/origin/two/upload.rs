@@ -18,6 +18,9 @@ use super::super::body::{RequestBody, Upload};
 /// bytes; most messages of gRPC are smaller.
 const KEPT_MAX: usize = 64 * 1024;
 
+/// The same in pieces: each takes some memory of its own, however small it is.
+const PIECES_MAX: usize = 256;
+
 /// A body on its way. Dropping it gives it up, and resets the stream unless the
 /// origin has all of it.
 pub(crate) struct Sending {
@@ -39,7 +42,7 @@ impl Sending {
             stream,
             piece: None,
             ended: false,
-            kept: Some(Vec::new()),
+            kept: Some(Kept::default()),
         }));
         let driven = Rc::clone(&pump);
         let task = tokio::task::spawn_local(async move {
@@ -63,7 +66,9 @@ impl Sending {
     pub(super) fn take_back(self, upload: &Upload) -> Option<RequestBody> {
         let mut pump = self.pump.borrow_mut();
         let kept = pump.kept.take()?;
-        upload.repeat(kept);
+        // As one: an origin may take very many small pieces at once for an attack.
+        let sent = (!kept.pieces.is_empty()).then(|| kept.pieces.concat().into());
+        upload.repeat(sent);
         Some(std::mem::replace(&mut pump.body, RequestBody::empty()))
     }
 }
@@ -76,7 +81,14 @@ struct Pump {
     /// Whether that is the last of it.
     ended: bool,
     /// All that was read, unless it was too much.
-    kept: Option<Vec<Bytes>>,
+    kept: Option<Kept>,
+}
+
+/// What was read of a body, piece by piece.
+#[derive(Default)]
+struct Kept {
+    pieces: Vec<Bytes>,
+    bytes: usize,
 }
 
 /// Who broke off.
@@ -136,9 +148,11 @@ impl Pump {
 
     fn keep(&mut self, piece: &Bytes) {
         if let Some(kept) = &mut self.kept {
-            kept.push(piece.clone());
-            if kept.iter().map(Bytes::len).sum::<usize>() > KEPT_MAX {
+            kept.bytes = kept.bytes.saturating_add(piece.len());
+            if kept.bytes > KEPT_MAX || kept.pieces.len() >= PIECES_MAX {
                 self.kept = None;
+            } else {
+                kept.pieces.push(piece.clone());
             }
         }
     }

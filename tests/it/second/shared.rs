@@ -1,6 +1,8 @@
 //! How requests share the connections of an origin, and what becomes of those that
 //! it does not look at.
 
+use std::pin::pin;
+
 use bytes::Bytes;
 use h2::Reason;
 use http::{Request, Response};
@@ -134,6 +136,45 @@ async fn what_was_refused_is_sent_once_more_with_all_of_its_body() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_in_very_many_pieces_is_not_kept_to_be_sent_once_more() {
+    let origin = Two::open(100).await;
+    let server = before(&origin, "").await;
+    let client = client(server.door).await;
+    for (pieces, is_kept) in [(256, true), (257, false)] {
+        let request = Request::post("http://shop.example/up").body(()).unwrap();
+        let mut ready = client.clone().ready().await.unwrap();
+        let (answer, mut up) = ready.send_request(request, false).unwrap();
+        let mut refused = origin.next().await;
+        for _ in 0..pieces {
+            // One by one, so that each stays a piece.
+            up.send_data(Bytes::from_static(b"x"), false).unwrap();
+            let piece = refused.request.body_mut().data();
+            let piece = bounded("a piece", piece).await.unwrap().unwrap();
+            assert_eq!(piece, "x");
+            let room = refused.request.body_mut().flow_control();
+            room.release_capacity(piece.len()).unwrap();
+        }
+        refused.respond.send_reset(Reason::REFUSED_STREAM);
+        let mut answered = pin!(whole(answer));
+        let again = tokio::select! {
+            again = origin.next() => Some(again),
+            answer = &mut answered => {
+                assert_eq!(answer.unwrap().0.status(), 502);
+                None
+            }
+        };
+        assert_eq!(again.is_some(), is_kept, "{pieces}");
+        if let Some(mut again) = again {
+            up.send_data(Bytes::new(), true).unwrap();
+            let sent = read(again.request.body_mut()).await.unwrap();
+            assert_eq!(sent.len(), pieces);
+            again.answer("yours");
+            assert_eq!(answered.await.unwrap().0.body(), "yours");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_takes_its_own_stream_with_it_and_no_other() {
     let origin = Two::open(100).await;
     let server = before(&origin, "").await;
@@ -195,6 +236,87 @@ async fn one_who_takes_nothing_holds_up_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_take_nothing_of_small_pieces_end_nobody_elses_answer() {
+    const PIECE: &[u8] = b"0123456789abcdef";
+    /// As many as the gateway holds of one answer.
+    const PIECES: usize = 128 * 1024 / PIECE.len();
+    let mut builder = h2::server::Builder::new();
+    // The next piece may be sent when the last one is on its way.
+    builder.max_send_buffer_size(PIECE.len());
+    let origin = Two::with(builder, |tcp| async { Some(tcp) }).await;
+    let server = before(&origin, "").await;
+    let tcp = tokio::net::TcpStream::connect(server.door).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder
+        .initial_window_size(0)
+        .initial_connection_window_size(1 << 20)
+        .data_frame_budget(usize::MAX);
+    let (client, mut connection) = builder.handshake(tcp).await.unwrap();
+    let (take, taking) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ended = &mut connection => return,
+            window = taking => connection.set_initial_window_size(window.unwrap()).unwrap(),
+        }
+        let _ended = connection.await;
+    });
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        answers.push(ask(&client, get("/events")).await);
+        let mut stream = origin.next().await;
+        let head = stream.respond.send_response(Response::new(()), false);
+        let mut down = head.unwrap();
+        for _ in 0..PIECES {
+            down.reserve_capacity(PIECE.len());
+            while down.capacity() < PIECE.len() {
+                let room = std::future::poll_fn(|context| down.poll_capacity(context));
+                bounded("room", room).await.unwrap().unwrap();
+            }
+            down.send_data(Bytes::from_static(PIECE), false).unwrap();
+        }
+        down.send_data(Bytes::new(), true).unwrap();
+    }
+    // It comes behind all of that.
+    let quick = ask(&client, get("/quick")).await;
+    let mut stream = origin.next().await;
+    stream
+        .respond
+        .send_response(Response::new(()), true)
+        .unwrap();
+    assert_eq!(whole(quick).await.unwrap().0.status(), 200);
+    take.send(1 << 20).unwrap();
+    for answer in futures_util::future::join_all(answers.into_iter().map(whole)).await {
+        assert_eq!(answer.unwrap().0.body(), &PIECE.repeat(PIECES));
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_empty_pieces_are_the_most_that_a_connection_lives_through() {
+    let origin = Two::open(100).await;
+    let server = before(&origin, "").await;
+    let client = client(server.door).await;
+    let answered = async |empty: usize| {
+        let answer = ask(&client, get("/flushes")).await;
+        let mut stream = origin.next().await;
+        let head = stream.respond.send_response(Response::new(()), false);
+        let mut down = head.unwrap();
+        for _ in 0..empty {
+            down.send_data(Bytes::new(), false).unwrap();
+        }
+        // The connection may have ended already.
+        let _sent = down.send_data(Bytes::from_static(b"a page"), true);
+        let answer = whole(answer).await;
+        let is_whole = answer.is_ok_and(|(answer, _)| answer.body() == "a page");
+        (stream.connection, is_whole)
+    };
+    // The docs say so, and h2 tells us nothing of them.
+    assert_eq!(answered(100).await, (1, true));
+    assert_eq!(answered(1).await, (1, false));
+    assert_eq!(answered(0).await, (2, true));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_is_cut_ends_its_requests_and_the_next_one_opens_another() {
     let origin = Two::open(100).await;
     let server = before(&origin, "").await;
@@ -241,6 +363,47 @@ async fn each_stream_has_limits_of_its_own() {
     down.send_data(Bytes::from_static(b"last"), true).unwrap();
     assert_eq!(whole(going).await.unwrap().0.body(), "first, last");
     assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_says_nothing_gets_no_more_requests_until_it_speaks() {
+    let origin = Two::open(100).await;
+    let limits = "[timeouts]\nfirst_byte = \"1s\"\nidle = \"1m\"\n";
+    let server = before(&origin, limits).await;
+    let client = client(server.door).await;
+    let going = ask(&client, get("/going")).await;
+    let mut stream = origin.next().await;
+    let head = stream.respond.send_response(Response::new(()), false);
+    let mut down = head.unwrap();
+    let (_head, mut body) = bounded("a head", going).await.unwrap().into_parts();
+    let next_goes_by = async || {
+        let answer = ask(&client, get("/next")).await;
+        let stream = origin.next().await;
+        let connection = stream.connection;
+        stream.answer("");
+        assert_eq!(whole(answer).await.unwrap().0.status(), 200);
+        connection
+    };
+    let late = ask(&client, get("/late")).await;
+    let silent = origin.next().await;
+    assert_eq!(whole(late).await.unwrap().0.status(), 504);
+    assert_eq!((silent.connection, next_goes_by().await), (1, 2));
+    down.send_data(Bytes::from_static(b"here"), false).unwrap();
+    assert_eq!(
+        bounded("a piece", body.data()).await.unwrap().unwrap(),
+        "here"
+    );
+    assert_eq!(next_goes_by().await, 1);
+    // Another's answer says that it is there, whoever waits in vain.
+    let late = ask(&client, get("/late")).await;
+    let _silent = origin.next().await;
+    down.send_data(Bytes::from_static(b"again"), false).unwrap();
+    assert_eq!(
+        bounded("a piece", body.data()).await.unwrap().unwrap(),
+        "again"
+    );
+    assert_eq!(whole(late).await.unwrap().0.status(), 504);
+    assert_eq!(next_goes_by().await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
