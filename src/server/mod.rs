@@ -325,15 +325,24 @@ async fn sweep(house: Rc<House>, every: Duration, ticker: Rc<Ticker>) {
 /// After a failed accept: a connection that is already gone costs nothing, but
 /// out of file descriptors the same error would come back at once, forever.
 async fn rest_after(fault: &io::Error) {
-    match fault.kind() {
-        io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::Interrupted => {}
-        _ => {
-            tracing::warn!(%fault, "cannot accept connections; waiting a moment");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+    if !is_of_one(fault) {
+        tracing::warn!(%fault, "cannot accept connections; waiting a moment");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Whether a failed accept is that of a connection which is gone, or of none.
+fn is_of_one(fault: &io::Error) -> bool {
+    matches!(
+        fault.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::TimedOut
+    )
 }
 
 /// Says briefly that there is no room.
