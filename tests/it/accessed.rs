@@ -130,6 +130,26 @@ async fn a_full_disk_is_told_of_and_counted_and_fails_no_request() {
     assert_eq!(told[0]["fields"]["file"], "/dev/full");
 }
 
+#[tokio::test]
+async fn a_file_that_took_nothing_leaves_no_mark_in_the_one_after_it() {
+    let origin = Origin::open().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.log");
+    std::os::unix::fs::symlink("/dev/full", &file).unwrap();
+    let gateway = gateway(&origin, &format!("access_file = {file:?}")).await;
+    assert_eq!(gateway.open("/lost").await, 200);
+    until("the line to be lost", async || {
+        let dropped = gateway.metric("sumun_access_log_dropped_total{reason=\"unwritable\"}");
+        (dropped == Some(1)).then_some(())
+    })
+    .await;
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(gateway.open("/kept").await, 200);
+    line(&file, "/kept").await;
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with('{'), "{text:?}");
+}
+
 /// Who writes to a pipe that nobody reads waits forever; requests do not.
 #[tokio::test]
 async fn a_disk_that_takes_nothing_holds_no_request_up() {
