@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use sumun::config::{self, Config, Faults};
 use sumun::demo::{self, DemoError, Summary};
+use sumun::run::reload::Watch;
 use sumun::run::{self, RunError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -211,22 +212,23 @@ fn ask_health(admin: &str) -> ExitCode {
 }
 
 fn serve(arguments: &RunArguments) -> ExitCode {
-    let (config, path) = if let Some(origin) = &arguments.origin {
+    let (config, file) = if let Some(origin) = &arguments.origin {
         let listen = arguments.listen.as_deref();
         let config = Config::from_origin_only(origin, listen, arguments.limit, config::variables());
-        (config, None)
+        match config {
+            Ok(config) => (config, None),
+            Err(faults) => return tell_faults(Path::new("arguments"), &faults),
+        }
     } else {
         let path = match file(arguments.config.as_deref()) {
             Ok(path) => path,
             Err(code) => return code,
         };
-        (Config::load(&path, config::variables()), Some(path))
-    };
-    let config = match config {
-        Ok(config) => config,
-        Err(faults) => {
-            let named = path.unwrap_or_else(|| PathBuf::from("arguments"));
-            return tell_faults(&named, &faults);
+        let parsed = config::text(&path)
+            .and_then(|text| Ok((Config::parse(&text, config::variables())?, text)));
+        match parsed {
+            Ok((config, text)) => (config, Some((path, text))),
+            Err(faults) => return tell_faults(&path, &faults),
         }
     };
     run::log::start(&config.log, arguments.log.as_deref());
@@ -236,7 +238,7 @@ fn serve(arguments: &RunArguments) -> ExitCode {
         .enable_all()
         .build();
     let served = match runtime {
-        Ok(runtime) => runtime.block_on(gateway(config, path)),
+        Ok(runtime) => runtime.block_on(gateway(config, file)),
         Err(fault) => return tell(&fault),
     };
     match served {
@@ -271,10 +273,13 @@ fn show_demo(arguments: &DemoArguments) -> ExitCode {
     }
 }
 
-async fn gateway(config: Config, path: Option<PathBuf>) -> Result<(), RunError> {
-    let listeners = run::take_over(&config).await?;
+/// Runs the gateway; of a file with the text that its configuration was parsed from.
+async fn gateway(config: Config, file: Option<(PathBuf, String)>) -> Result<(), RunError> {
     let (reload, reloads) = mpsc::channel(1);
-    let watching = path.map(|path| tokio::spawn(run::reload::watch(path, reload)));
+    // Before it is waited for another process, which may take minutes.
+    let watch = file.map(|(path, text)| Watch::begin(path, text));
+    let watching = watch.map(|watch| tokio::spawn(watch.run(reload)));
+    let listeners = run::take_over(&config).await?;
     tokio::spawn(hasten());
     let ran = run::run(config, listeners, reloads, stop(), |_| ()).await;
     if let Some(watching) = watching {

@@ -84,6 +84,8 @@ struct State {
     base: Base,
     stored: BTreeMap<EventId, StoredEvent>,
     records: Vec<Record>,
+    /// The hosts in force that pass without any event.
+    pass_hosts: Vec<String>,
     running: HashMap<EventId, Running>,
     asked: deleted::Asked,
     /// What an earlier process remembered, until the events run.
@@ -292,8 +294,8 @@ impl Catalog {
     fn settle(&self) {
         let mut state = self.lock();
         let records = records(&state);
-        let hosts_changed = self.reception.site.load().ledgers.iter().next().is_none();
-        if records == state.records && !hosts_changed {
+        let same = records == state.records && state.pass_hosts == state.base.pass_hosts;
+        if same && self.reception.site.load().ledgers.iter().next().is_some() {
             return;
         }
         let mut order = Vec::with_capacity(records.len());
@@ -318,7 +320,11 @@ impl Catalog {
             .iter()
             .map(|ledger| ledger.settings.load_full())
             .collect();
-        let routes = Routes::new(&settings, &state.base.pass_hosts);
+        let State {
+            base, pass_hosts, ..
+        } = &mut *state;
+        pass_hosts.clone_from(&base.pass_hosts);
+        let routes = Routes::new(&settings, pass_hosts);
         state.records = records;
         self.reception.site.store(Arc::new(Site {
             ledgers: Ledgers::new(order),

@@ -242,7 +242,7 @@ impl Config {
         file: &Path,
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, Faults> {
-        Self::parse(&read(file)?, variables)
+        Self::parse(&text(file)?, variables)
     }
 
     /// The same while the gateway runs. The files of `[tls]` are not looked at:
@@ -255,7 +255,7 @@ impl Config {
         file: &Path,
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, Faults> {
-        Self::resolve(&read(file)?, variables, Certificates::Named)
+        Self::resolve(&text(file)?, variables, Certificates::Named)
     }
 
     /// Reads the text of a file and lays the variables over it.
@@ -353,7 +353,11 @@ impl Config {
     }
 }
 
-fn read(file: &Path) -> Result<String, Faults> {
+/// What the file says, to be parsed.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn text(file: &Path) -> Result<String, Faults> {
     secrets::read(file, FILE_MAX).map_err(|error| {
         let mut faults = Faults::default();
         faults.add(&file.display().to_string(), "", error);

@@ -10,6 +10,7 @@ mod log;
 mod own;
 mod stick;
 mod through;
+mod unanswered;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -39,6 +40,7 @@ use crate::visitor::address::TrustedProxies;
 use crate::visitor::request_id::RequestIds;
 use asker::{Asker, Held, Last};
 use through::{Carry, Passage};
+use unanswered::Unanswered;
 
 /// What is kept until an answer's body (or a tunnel) has ended.
 pub struct Visit {
@@ -122,6 +124,15 @@ enum Way {
 impl Way {
     fn own(answer: Answer, done: Done) -> Self {
         Self::Own(Box::new(answer), done)
+    }
+
+    /// What is done about the request, as far as that is known.
+    fn done(&self) -> Done {
+        match self {
+            Self::Own(_, done) | Self::Through(_, done) => *done,
+            Self::Doubt(doubt) => done(Some(doubt.event), "unsettled"),
+            Self::Seek(seeker) => done(Some(seeker.event), "unsettled"),
+        }
     }
 }
 
@@ -231,18 +242,26 @@ impl Gateway {
         drop(manner);
         let asker = Asker::new(&request, visitor, &self.last);
         let mut way = self.way(&site, &request, &asker);
+        let mut here = Unanswered {
+            done: way.done(),
+            gateway: self,
+            site,
+            began_ms: began,
+            line,
+        };
         async move {
             if let Way::Doubt(doubt) = way {
-                way = Box::pin(self.settle(*doubt, &request, &asker)).await;
+                way = Box::pin(here.gateway.settle(*doubt, &request, &asker)).await;
             }
             if let Way::Seek(seeker) = way {
-                way = Box::pin(self.seek(*seeker, &asker)).await;
+                way = Box::pin(here.gateway.seek(*seeker, &asker)).await;
             }
+            here.done = way.done();
             let (answer, done) = match way {
                 Way::Own(answer, done) => (grpc::for_client(&asker, *answer), done),
                 Way::Through(passage, done) => {
-                    let answer = self.through(request, &asker, passage, counted).await;
-                    (answer, done)
+                    let through = here.gateway.through(request, &asker, passage, counted);
+                    (through.await, done)
                 }
                 // Each was settled above.
                 Way::Doubt(_) | Way::Seek(_) => (
@@ -250,12 +269,7 @@ impl Gateway {
                     done(None, "unsettled"),
                 ),
             };
-            let took = self.reception.clock.monotonic_ms().saturating_sub(began);
-            self.count(&site, done, answer.status(), took);
-            let line = line.and_then(|line| {
-                let event = event_name(&site, done);
-                line.answered(&event, done.decision, answer.status(), took)
-            });
+            let line = here.answered(done, answer.status());
             answer.map(|body| Logged::new(body, line))
         }
     }
@@ -434,46 +448,10 @@ impl Gateway {
         let address = asker.visitor.address;
         self.reception.join(ledger, &who, address).await
     }
-
-    fn count(&self, site: &Here, done: Done, status: StatusCode, took_ms: u64) {
-        #[expect(clippy::cast_precision_loss, reason = "a request's milliseconds")]
-        self.counts.duration.record(took_ms as f64 / 1000.0);
-        let key = (done.event, done.decision, status.as_u16());
-        // The request may have begun under another order of events.
-        let is_present = Rc::ptr_eq(site, &self.site.borrow());
-        if is_present && let Some(counter) = self.counts.requests.borrow().get(&key) {
-            return counter.increment(1);
-        }
-        let event = event_name(site, done);
-        let labels = [
-            ("event", event.as_str()),
-            ("decision", done.decision),
-            ("code", status.as_str()),
-        ];
-        let counter = self
-            .reception
-            .metrics
-            .counter(&names::HTTP_REQUESTS, &labels);
-        counter.increment(1);
-        let mut requests = self.counts.requests.borrow_mut();
-        // An origin may invent status codes.
-        if requests.len() > 1_000 {
-            requests.clear();
-        }
-        if is_present {
-            requests.insert(key, counter);
-        }
-    }
 }
 
 fn done(event: Option<usize>, decision: &'static str) -> Done {
     Done { event, decision }
-}
-
-fn event_name(site: &Site, done: Done) -> String {
-    done.event
-        .and_then(|index| site.ledgers.at(index))
-        .map_or_else(|| "none".to_owned(), |ledger| ledger.id.to_string())
 }
 
 fn visit(in_flight: Option<InFlight>, in_use: Option<InUse>, counted: Counted) -> Visit {

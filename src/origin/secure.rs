@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 /// Whose certificates an origin may show.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// Those that the machine trusts, and these.
     Machine {
@@ -70,13 +70,13 @@ impl OriginTls {
     /// # Errors
     /// When no root certificate at all can be loaded, or one of ours is malformed.
     pub fn new(trust: Trust) -> Result<Self, String> {
-        let mut hasher = DefaultHasher::new();
-        trust.hash(&mut hasher);
+        let roots = roots(trust)?;
+        let print = print(roots.as_ref());
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|fault| fault.to_string())?;
-        let mut config = match roots(trust)? {
+        let mut config = match roots {
             Some(roots) => builder.with_root_certificates(roots).with_no_client_auth(),
             None => builder
                 .dangerous()
@@ -89,9 +89,28 @@ impl OriginTls {
         Ok(Self {
             config: Arc::new(config),
             two: Arc::new(two),
-            print: hasher.finish(),
+            print,
         })
     }
+}
+
+/// Tells sets of roots apart, in whatever order they were read.
+fn print(roots: Option<&RootCertStore>) -> u64 {
+    let all = roots.map(|roots| {
+        let roots = roots.roots.iter();
+        let mut all: Vec<[&[u8]; 3]> = roots
+            .map(|root| {
+                let limits = root.name_constraints.as_deref().unwrap_or_default();
+                [&root.subject, &root.subject_public_key_info, limits]
+            })
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    });
+    let mut hasher = DefaultHasher::new();
+    all.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The roots to believe; `None`: none is asked for.

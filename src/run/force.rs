@@ -1,14 +1,16 @@
 //! What a configuration puts in force while the server runs: whole, or not at all.
 //! What needs a restart stays as it was at the start and is named.
 
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use tracing::{info, warn};
+use tokio::sync::{Notify, mpsc};
+use tracing::{error, info, warn};
 
 use super::origins::Planner;
 use super::threads::Steering;
-use super::{RunError, base, certificates, keys, log, open};
+use super::{Reload, RunError, base, certificates, keys, log, open};
 use crate::api::admin::AdminDoor;
 use crate::catalog::Catalog;
 use crate::config::{Config, StoreUrl, Tls};
@@ -165,6 +167,45 @@ impl Helm {
     /// for a handshake than `drain_delay` lets it.
     pub(super) fn part(&self) {
         self.threads.part();
+    }
+}
+
+/// Puts each new configuration in force, whole or not at all.
+pub(super) async fn reloads(
+    mut reload: mpsc::Receiver<Reload>,
+    helm: Arc<Mutex<Helm>>,
+    certificates: Arc<Notify>,
+) {
+    while let Some(read) = reload.recv().await {
+        certificates.notify_one();
+        let mut helm = helm.lock().unwrap_or_else(PoisonError::into_inner);
+        let good = match read {
+            Reload::Fresh(fresh) => is_turned(|| helm.turn(&fresh)),
+            // The faults were told where it was read.
+            Reload::Faulty => false,
+        };
+        let metrics = &helm.reception.metrics;
+        metrics
+            .gauge(&names::CONFIG_RELOADED, &[])
+            .set(f64::from(u8::from(good)));
+    }
+}
+
+/// Whether a turn came to its end. One that breaks off is told of, and the next file
+/// is noticed all the same.
+fn is_turned(turn: impl FnOnce() -> Result<(), RunError>) -> bool {
+    match catch_unwind(AssertUnwindSafe(turn)) {
+        Ok(Ok(())) => true,
+        Ok(Err(fault)) => {
+            error!(%fault, "the file has a fault; the old configuration stays");
+            false
+        }
+        Err(_) => {
+            error!(
+                "the file was put in force in part only: a fault of the program, please report it; reload again, or restart"
+            );
+            false
+        }
     }
 }
 
@@ -422,6 +463,13 @@ mod tests {
         "store.timeout",
         "store.ca_file",
     ];
+
+    #[test]
+    fn a_turn_that_breaks_off_is_not_the_last_one() {
+        assert!(!is_turned(|| panic!("in the middle")));
+        assert!(!is_turned(|| Err(RunError::Origin("no origin".to_owned()))));
+        assert!(is_turned(|| Ok(())));
+    }
 
     #[test]
     fn the_papers_list_what_waits_for_a_restart_and_nothing_else() {

@@ -229,7 +229,7 @@ pub async fn run(
         admin,
         threads: steering,
     }));
-    let steered = reloads(reload, Arc::clone(&helm), Arc::clone(&certificates));
+    let steered = force::reloads(reload, Arc::clone(&helm), Arc::clone(&certificates));
     tasks.push(tokio::spawn(steered));
     if let Some(front) = &parts.front {
         let metrics = Arc::clone(&parts.bench.metrics);
@@ -465,31 +465,5 @@ async fn upkeep(reception: Arc<Reception>) {
                 passed_over, "the origin did not answer, so many times more"
             );
         }
-    }
-}
-
-/// Puts each new configuration in force, whole or not at all.
-async fn reloads(
-    mut reload: tokio::sync::mpsc::Receiver<Reload>,
-    helm: Arc<Mutex<Helm>>,
-    certificates: Arc<Notify>,
-) {
-    while let Some(read) = reload.recv().await {
-        certificates.notify_one();
-        let mut helm = helm.lock().unwrap_or_else(PoisonError::into_inner);
-        let good = match read {
-            Reload::Fresh(fresh) => {
-                let turned = helm.turn(&fresh).inspect_err(|fault| {
-                    error!(%fault, "the file has a fault; the old configuration stays");
-                });
-                turned.is_ok()
-            }
-            // The faults were told where it was read.
-            Reload::Faulty => false,
-        };
-        let metrics = &helm.reception.metrics;
-        metrics
-            .gauge(&names::CONFIG_RELOADED, &[])
-            .set(f64::from(u8::from(good)));
     }
 }

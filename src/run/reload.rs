@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecursiveMode, Watcher};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
@@ -24,45 +24,80 @@ pub enum Reload {
     Faulty,
 }
 
-/// Sends each good new configuration of `path`, until the receiver is gone.
-pub async fn watch(path: PathBuf, to: mpsc::Sender<Reload>) {
-    let (changed, mut notices) = mpsc::channel(1);
-    // The folder is watched, not the file: editors and config maps replace it.
-    let _watcher = match watcher(&path, changed) {
-        Ok(watcher) => Some(watcher),
-        Err(fault) => {
+/// A file that is watched. From its making on SIGHUP ends the process no more, and no
+/// change is missed, also while nobody takes what it reads.
+pub struct Watch {
+    path: PathBuf,
+    /// What the file said when it was last read.
+    last: Option<Vec<u8>>,
+    hangup: Option<Signal>,
+    changes: mpsc::Receiver<()>,
+    _watcher: Option<notify::RecommendedWatcher>,
+}
+
+impl Watch {
+    /// Watches a file of which `text` was read. Must be called on a Tokio runtime.
+    #[must_use]
+    pub fn begin(path: PathBuf, text: String) -> Self {
+        let hangup = signal(SignalKind::hangup())
+            .inspect_err(|fault| warn!(%fault, "SIGHUP cannot be listened for"));
+        let (tell, changes) = mpsc::channel(1);
+        // The folder is watched, not the file: editors and config maps replace it.
+        let watcher = watcher(&path, tell).inspect_err(|fault| {
             warn!(%fault, "changes of the file are not noticed; send SIGHUP to read it again");
-            None
+        });
+        Self {
+            path,
+            last: Some(text.into_bytes()),
+            hangup: hangup.ok(),
+            changes,
+            _watcher: watcher.ok(),
         }
-    };
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        return warn!("SIGHUP cannot be listened for");
-    };
-    let mut last = std::fs::read(&path).ok();
-    loop {
-        let asked = tokio::select! {
-            _ = hangup.recv() => true,
-            Some(()) = notices.recv() => {
+    }
+
+    /// Sends each good new configuration, until the receiver is gone.
+    pub async fn run(mut self, to: mpsc::Sender<Reload>) {
+        // It may have changed before it was watched.
+        let mut asked = false;
+        loop {
+            let now = std::fs::read(&self.path).ok();
+            if asked || (now.is_some() && now != self.last) {
+                self.last = now;
+                if to.send(read(&self.path)).await.is_err() {
+                    return;
+                }
+            }
+            asked = self.next().await;
+        }
+    }
+
+    /// Waits until the file is to be read again: asked for by a signal (true), or
+    /// because it may have changed.
+    async fn next(&mut self) -> bool {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = hangup => true,
+            Some(()) = self.changes.recv() => {
                 tokio::time::sleep(SETTLE).await;
                 false
             }
-        };
-        let now = std::fs::read(&path).ok();
-        if !asked && (now == last || now.is_none()) {
-            continue;
         }
-        last = now;
-        let read = match Config::load_again(&path, config::variables()) {
-            Ok(config) => Reload::Fresh(Box::new(config)),
-            Err(faults) => {
-                for fault in &faults {
-                    error!(%fault, "the file has a fault; the old configuration stays");
-                }
-                Reload::Faulty
+    }
+}
+
+fn read(path: &Path) -> Reload {
+    match Config::load_again(path, config::variables()) {
+        Ok(config) => Reload::Fresh(Box::new(config)),
+        Err(faults) => {
+            for fault in &faults {
+                error!(%fault, "the file has a fault; the old configuration stays");
             }
-        };
-        if to.send(read).await.is_err() {
-            return;
+            Reload::Faulty
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::Either;
+use http::request::Parts as Head;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 use tracing::{error, warn};
@@ -15,7 +16,7 @@ use tracing::{error, warn};
 use super::{Parts, RunError};
 use crate::api::queue::PublicDoor;
 use crate::config::{self, Config};
-use crate::gateway::{Gateway, Logged, Manner};
+use crate::gateway::{Gateway, LogLine, Logged, Manner};
 use crate::incoming::ClientBody;
 use crate::metrics as names;
 use crate::origin::Body;
@@ -52,7 +53,15 @@ impl Steering {
         let (all, each) = limits(config);
         let reception = Arc::clone(&parts.reception);
         let complaints = Complaints::default();
+        let desk = watch::Sender::new(Arc::new(Terms {
+            manner: Arc::clone(&parts.manner),
+            api: config.api.clone(),
+        }));
+        let now = desk.subscribe();
         let settings = Settings {
+            on_refused_request: Some(Arc::new(move |head: &Head, info, refusal| {
+                log_refused(&now.borrow().manner, head, info, refusal);
+            })),
             on_refusal: Some(Arc::new(move |reason| {
                 let counter = reception
                     .metrics
@@ -68,14 +77,10 @@ impl Steering {
             ..Settings::default()
         };
         let tls = parts.front.as_ref().map(|front| front.server());
-        let terms = Terms {
-            manner: Arc::clone(&parts.manner),
-            api: config.api.clone(),
-        };
         Self {
             places: Places::new(all, each, parts.manner.trusted.clone()),
             server: watch::Sender::new(Arc::new(said(config, settings, tls))),
-            desk: watch::Sender::new(Arc::new(terms)),
+            desk,
         }
     }
 
@@ -115,6 +120,26 @@ impl Steering {
             parting: true,
             ..before
         }));
+    }
+}
+
+/// The line of a request that never came to a decision.
+fn log_refused(
+    manner: &Manner,
+    head: &Head,
+    info: server::ConnectionInfo,
+    refusal: server::guard::Refusal,
+) {
+    let Some(log) = &manner.access_log else {
+        return;
+    };
+    let visitor = manner.trusted.visitor(info.peer, info.tls, &head.headers);
+    let said = (&head.method, head.uri.path(), head.version);
+    let line = LogLine::new(log, said, &head.headers, visitor.address);
+    let is_head = head.method == http::Method::HEAD;
+    let bytes = if is_head { 0 } else { refusal.words().len() };
+    if let Some(line) = line.answered("none", "refused", refusal.status, 0) {
+        line.write(bytes as u64);
     }
 }
 

@@ -258,7 +258,7 @@ impl<S> Desk<S> {
                 }
                 Err(refusal) => {
                     self.settings.refused(refusal.reason);
-                    drop(request);
+                    self.settings.turned_down(request, self.info, refusal);
                     refused(refusal)
                 }
             };
@@ -333,8 +333,7 @@ fn without_body<B: Body>(response: Response<Content<B>>, is_head: bool) -> Respo
 }
 
 fn refused<B>(refusal: Refusal) -> Response<Content<B>> {
-    let reason = refusal.status.canonical_reason().unwrap_or("Refused");
-    let words = Bytes::from_static(reason.as_bytes());
+    let words = Bytes::from_static(refusal.words().as_bytes());
     let mut response = Response::new(Content::Words(Some(words)));
     *response.status_mut() = refusal.status;
     let headers = response.headers_mut();

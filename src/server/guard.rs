@@ -18,6 +18,14 @@ pub struct Refusal {
     pub reason: &'static str,
 }
 
+impl Refusal {
+    /// What is said with it.
+    #[must_use]
+    pub fn words(&self) -> &'static str {
+        self.status.canonical_reason().unwrap_or("Refused")
+    }
+}
+
 /// Checks the head and makes it plain: the target in origin form, exactly one
 /// `Host` that agrees with it, an Extended CONNECT the upgrade that it stands for. `target_limit` is in bytes.
 ///

@@ -14,6 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 /// Where the kernel says that it hands connections over (Linux 5.14 and later).
 const MIGRATES: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
 
+/// How many faults are waited out before who is still in the queue is given up.
+const FAULTS_MAX: u32 = 20;
+
 /// Packets that ask for a connection are dropped, others pass (`tcp(7)` on SYN, and
 /// `Documentation/networking/filter.rst` on the words; the packet begins with the TCP
 /// header). Who is dropped asks again a second later, and gets to whoever listens then.
@@ -55,17 +58,32 @@ pub(super) async fn close(
     let Ok(listener) = listener.into_std() else {
         return;
     };
-    loop {
-        match listener.accept() {
-            Ok((tcp, peer)) => {
-                if let Ok(tcp) = stream(tcp) {
-                    let_in(tcp, peer);
-                }
+    empty(
+        || listener.accept(),
+        |(tcp, peer)| {
+            if let Ok(tcp) = stream(tcp) {
+                let_in(tcp, peer);
             }
-            Err(fault) if is_over(&fault) => return,
-            Err(_) => {}
+        },
+    )
+    .await;
+}
+
+/// Takes all that there is. A fault says nothing of what comes behind it, and without
+/// free descriptors a moment helps: others are ending.
+async fn empty<T>(mut accept: impl FnMut() -> io::Result<T>, mut let_in: impl FnMut(T)) {
+    let mut faults = 0;
+    while faults < FAULTS_MAX {
+        match accept() {
+            Ok(one) => let_in(one),
+            Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return,
+            Err(fault) => {
+                faults += u32::from(!super::is_of_one(&fault));
+                super::rest_after(&fault).await;
+            }
         }
     }
+    tracing::warn!("the queue could not be emptied; who is in it is reset");
 }
 
 fn migrates() -> bool {
@@ -77,12 +95,39 @@ fn stream(tcp: std::net::TcpStream) -> io::Result<TcpStream> {
     TcpStream::from_std(tcp)
 }
 
-/// Whether nothing more will come: only a connection that is gone says nothing of the next.
-fn is_over(fault: &io::Error) -> bool {
-    !matches!(
-        fault.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-    )
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What accept says when the process has no descriptor left, and when a network
+    /// fault was waiting on the connection (`accept(2)`).
+    const FAULTS: [i32; 6] = [
+        24,  // EMFILE
+        23,  // ENFILE
+        71,  // EPROTO
+        100, // ENETDOWN
+        113, // EHOSTUNREACH
+        103, // ECONNABORTED
+    ];
+
+    async fn emptied(said: Vec<io::Result<u32>>) -> Vec<u32> {
+        let (mut said, mut came) = (said.into_iter(), Vec::new());
+        let nothing = || Err(io::ErrorKind::WouldBlock.into());
+        empty(|| said.next().unwrap_or_else(nothing), |one| came.push(one)).await;
+        came
+    }
+
+    #[tokio::test]
+    async fn a_fault_hides_nobody_behind_it_and_only_an_empty_queue_is_the_end() {
+        let faults = FAULTS.map(|code| Err(io::Error::from_raw_os_error(code)));
+        let mut said: Vec<io::Result<u32>> = vec![Ok(1)];
+        said.extend(faults);
+        said.extend([Ok(2), Err(io::ErrorKind::WouldBlock.into()), Ok(3)]);
+        assert_eq!(emptied(said).await, [1, 2]);
+        // One that stays is not waited for without end.
+        let full = || Err(io::Error::from_raw_os_error(FAULTS[0]));
+        let mut said: Vec<_> = std::iter::repeat_with(full).take(999).collect();
+        said.push(Ok(1));
+        assert_eq!(emptied(said).await, [0; 0]);
+    }
 }

@@ -24,6 +24,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -84,7 +85,12 @@ pub struct Settings {
     /// `proxy_protocol`, `tls`, `head_size`, `malformed`, `http2`, `timeout`, or that of a
     /// [`guard::Refusal`].
     pub on_refusal: Option<Arc<dyn Fn(&'static str) + Send + Sync>>,
+    /// Told of each request that [`guard`] refuses, for the access log.
+    pub on_refused_request: Option<Arc<OnRefused>>,
 }
+
+/// Takes a request's head, where it came from, and why it was refused.
+pub type OnRefused = dyn Fn(&Parts, ConnectionInfo, guard::Refusal) + Send + Sync;
 
 /// The connections of one data thread.
 struct House {
@@ -121,6 +127,7 @@ impl Default for Settings {
             http2: false,
             proxy_protocol: false,
             on_refusal: None,
+            on_refused_request: None,
         }
     }
 }
@@ -129,6 +136,12 @@ impl Settings {
     fn refused(&self, reason: &'static str) {
         if let Some(told) = &self.on_refusal {
             told(reason);
+        }
+    }
+
+    fn turned_down<B>(&self, request: Request<B>, info: ConnectionInfo, why: guard::Refusal) {
+        if let Some(told) = &self.on_refused_request {
+            told(&request.into_parts().0, info, why);
         }
     }
 }
@@ -325,15 +338,24 @@ async fn sweep(house: Rc<House>, every: Duration, ticker: Rc<Ticker>) {
 /// After a failed accept: a connection that is already gone costs nothing, but
 /// out of file descriptors the same error would come back at once, forever.
 async fn rest_after(fault: &io::Error) {
-    match fault.kind() {
-        io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::Interrupted => {}
-        _ => {
-            tracing::warn!(%fault, "cannot accept connections; waiting a moment");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+    if !is_of_one(fault) {
+        tracing::warn!(%fault, "cannot accept connections; waiting a moment");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Whether a failed accept is that of a connection which is gone, or of none.
+fn is_of_one(fault: &io::Error) -> bool {
+    matches!(
+        fault.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::TimedOut
+    )
 }
 
 /// Says briefly that there is no room.

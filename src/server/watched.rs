@@ -62,6 +62,11 @@ impl Watched {
             if watch.order() != Order::Go {
                 return Poll::Ready(false);
             }
+            // Our half has ended: whatever still comes could not be answered.
+            if self.shut {
+                let closed = Pin::new(&mut *self).poll_shutdown(context);
+                return closed.map(|_| false);
+            }
             // An end, and a fault, are something to read too.
             if !self.unread.is_empty() || self.wire.tcp().poll_read_ready(context).is_ready() {
                 return Poll::Ready(true);
@@ -230,5 +235,40 @@ impl Drop for Watched {
         if self.watch.cut.load(Relaxed) {
             let _closed_anyway = SockRef::from(self.wire.tcp()).set_linger(Some(Duration::ZERO));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::Notify;
+
+    use super::super::Places;
+    use super::*;
+    use crate::visitor::address::TrustedProxies;
+
+    #[tokio::test]
+    async fn one_that_rests_and_was_closed_takes_no_request_that_came_too_late() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let (tcp, peer) = listener.accept().await.unwrap();
+        // One that rests has been read to its end.
+        tcp.try_read(&mut [0]).unwrap_err();
+        let places = Places::new(9, 9, TrustedProxies::default());
+        let watch = Watch::new(places.take(peer.ip(), &Arc::new(Notify::new())).unwrap());
+        // The last request had a body.
+        watch.begin(true, false);
+        watch.answered();
+        watch.drain();
+        let mut socket = Watched::new(Wire::Plain(tcp), watch, 1024);
+        let late = async {
+            assert_eq!(client.read(&mut [0; 9]).await.unwrap(), 0);
+            client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+            client.shutdown().await.unwrap();
+        };
+        let (is_a_request, ()) = tokio::join!(socket.rest(), late);
+        assert!(!is_a_request);
     }
 }

@@ -130,6 +130,92 @@ async fn a_full_disk_is_told_of_and_counted_and_fails_no_request() {
     assert_eq!(told[0]["fields"]["file"], "/dev/full");
 }
 
+#[tokio::test]
+async fn a_file_that_took_nothing_leaves_no_mark_in_the_one_after_it() {
+    let origin = Origin::open().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.log");
+    std::os::unix::fs::symlink("/dev/full", &file).unwrap();
+    let gateway = gateway(&origin, &format!("access_file = {file:?}")).await;
+    assert_eq!(gateway.open("/lost").await, 200);
+    until("the line to be lost", async || {
+        let dropped = gateway.metric("sumun_access_log_dropped_total{reason=\"unwritable\"}");
+        (dropped == Some(1)).then_some(())
+    })
+    .await;
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(gateway.open("/kept").await, 200);
+    line(&file, "/kept").await;
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with('{'), "{text:?}");
+}
+
+/// The fields of the first line with this in it.
+async fn fields(file: &Path, with: &str) -> Value {
+    let line: Value = serde_json::from_str(&line(file, with).await).unwrap();
+    line["fields"].clone()
+}
+
+#[tokio::test]
+async fn who_is_refused_before_a_decision_has_a_line_of_bounded_length() {
+    let (origin, door) = (Origin::open().await, free_address());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.log");
+    let log = format!("[log]\naccess_file = {file:?}\naccess_sample = 0.000001");
+    let gateway = Process::at(door, origin.address, &log).await;
+    let many = "M".repeat(9_000);
+    for (line, host, status, bytes) in [
+        ("GET /no-host", "", 400, 11),
+        ("TRACE /trace", "host: a.example\r\n", 405, 18),
+        (&format!("{many} /method"), "host: a.example\r\n", 501, 15),
+        ("HEAD /head?secret", "", 400, 0),
+        (&format!("GET /many{many}"), "host: a.example\r\n", 414, 12),
+    ] {
+        let mut raw = Raw::connect(door).await;
+        raw.send(format!("{line} HTTP/1.1\r\n{host}\r\n")).await;
+        assert_eq!(raw.answer_to(bytes > 0).await.status, status, "{line}");
+        let path = line.split(' ').next_back().unwrap();
+        let path = path.split('?').next().unwrap();
+        let said = fields(&file, &path[..path.len().min(100)]).await;
+        for (name, value) in [
+            ("status", Value::from(status)),
+            ("bytes", bytes.into()),
+            ("decision", "refused".into()),
+            ("event", "none".into()),
+            ("client", "127.0.0.1".into()),
+        ] {
+            assert_eq!(said[name], value, "{said}");
+        }
+        let text = said.to_string();
+        assert!(text.len() < 1_000 && !text.contains("secret"), "{text}");
+    }
+    let counted = gateway.metric("sumun_refusals_total{reason=\"method\"}");
+    assert_eq!(counted, Some(2));
+}
+
+#[tokio::test]
+async fn who_leaves_before_an_answer_has_a_line() {
+    let origin = Origin::open().await;
+    origin.answers(|_| Reply::page().after(std::time::Duration::from_secs(600)));
+    let door = free_address();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.log");
+    let log = format!("[log]\naccess_file = {file:?}");
+    let _gateway = Process::at(door, origin.address, &log).await;
+    let mut leaving = Raw::connect(door).await;
+    let request = "GET /late HTTP/1.1\r\nhost: a.example\r\n\r\n";
+    leaving.send(request).await;
+    until("the origin to be asked", async || {
+        (!origin.seen().is_empty()).then_some(())
+    })
+    .await;
+    drop(leaving);
+    let said = fields(&file, "/late").await;
+    assert_eq!((&said["status"], &said["bytes"]), (&499.into(), &0.into()));
+    assert_eq!(said["decision"], "uncounted");
+    assert_eq!(said["event"], "main");
+}
+
 /// Who writes to a pipe that nobody reads waits forever; requests do not.
 #[tokio::test]
 async fn a_disk_that_takes_nothing_holds_no_request_up() {

@@ -133,6 +133,67 @@ async fn from_the_signal_on_each_answer_says_that_it_is_the_last_one() {
     assert_eq!(answer.status, 200);
 }
 
+/// A process that has said that it drains, and one of the same file that waits for it.
+async fn one_waits(folder: &Path, origin: &Origin) -> (Process, Process, Doors, String) {
+    let doors = Doors::free();
+    let file = file(folder, doors, origin.address, "");
+    let state = format!("state_dir = \"{}\"", folder.join("state").display());
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text
+        .replace("state_dir = \"\"", &state)
+        .replace("\"2s\"", "\"5m\"");
+    std::fs::write(&file, &text).unwrap();
+    let first = running(&file, doors).await;
+    first.signal("TERM");
+    until("the drain", async || {
+        (!first.said("draining").is_empty()).then_some(())
+    })
+    .await;
+    let second = Process::run(&file, doors);
+    until("the second to wait", async || {
+        (!second.said("waiting for its state").is_empty()).then_some(())
+    })
+    .await;
+    (first, second, doors, text)
+}
+
+#[tokio::test]
+async fn a_process_that_waits_for_another_survives_sighup() {
+    let (origin, folder) = (Origin::open().await, tempfile::tempdir().unwrap());
+    let (first, second, _, _) = one_waits(folder.path(), &origin).await;
+    second.signal("HUP");
+    // Killed, it holds the state no more.
+    drop(first);
+    until("the file to be read again", async || {
+        let told = second.said("the file was read again").len();
+        (told == 1 && second.is_ready()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_written_while_a_process_waits_for_another_is_in_force_then() {
+    let (origin, folder) = (Origin::open().await, tempfile::tempdir().unwrap());
+    let (first, second, doors, text) = one_waits(folder.path(), &origin).await;
+    let file = folder.path().join(format!("{}.toml", doors.admin.port()));
+    let next = file.with_extension("next");
+    std::fs::write(&next, format!("request_id_header = \"X-Id\"\n{text}")).unwrap();
+    std::fs::rename(next, file).unwrap();
+    drop(first);
+    until("the second is ready", async || {
+        second.is_ready().then_some(())
+    })
+    .await;
+    until("the new file to be in force", async || {
+        let mut raw = Raw::connect(doors.public).await;
+        raw.send("GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n")
+            .await;
+        let answer = raw.answer().await;
+        answer.head.contains("x-id: ").then_some(())
+    })
+    .await;
+}
+
 /// The embedded store has one process at a time: the next one waits for its state, and
 /// visitors who come meanwhile wait with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -194,6 +194,26 @@ async fn limits_and_timeouts_are_those_of_the_file_for_who_comes_then() {
 }
 
 #[tokio::test]
+async fn hosts_that_pass_change_though_nothing_else_does() {
+    let plan = || Plan::event("hosts = [\"shop.example\"]");
+    let mut site = plan().open().await;
+    let other = "GET / HTTP/1.1\r\nhost: b.example\r\n\r\n";
+    assert_eq!(raw(&site, GET).await.status, 200);
+    assert_eq!(raw(&site, other).await.status, 421);
+    site.rewrite(plan().top("pass_hosts = [\"b.example\"]"))
+        .await;
+    until("the host to pass", async || {
+        (raw(&site, other).await.status == 200).then_some(())
+    })
+    .await;
+    site.rewrite(plan()).await;
+    until("the host to be unknown", async || {
+        (raw(&site, other).await.status == 421).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn keys_of_programs_and_of_tokens_change() {
     let mut site = Plan::event("limit = 5").open().await;
     let enter = async || {

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::encrypted::{Streams, ask, get, text, two};
 use crate::support::raw::{RawOrigin, whole_request};
-use crate::support::{Ask, Plan, Reply, Site, bounded, until};
+use crate::support::{Ask, Call, Plan, Reply, Site, bounded, until};
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
@@ -133,6 +133,11 @@ async fn what_is_no_websocket_is_told_so() {
         let answer = send(&mut known, connect(protocol, target)).await;
         assert_eq!(answer.status(), status, "{protocol} {target}");
     }
+    // What is counted, and stands in the log, is what the client got.
+    let metrics = Call::new(site.admin, "GET", "/metrics").send();
+    let labels = "{event=\"none\",decision=\"api\",code=\"400\"}";
+    let line = format!("sumun_http_requests_total{labels} 1");
+    assert!(metrics.text().lines().any(|shown| shown == line));
     let reached: Vec<String> = site.origin.seen().into_iter().map(|s| s.target).collect();
     assert_eq!(reached, ["/locked", "/a-page"]);
     let plain = Request::builder()

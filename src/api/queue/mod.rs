@@ -20,6 +20,7 @@ use serde_json::json;
 use super::{Fields, Problem, document, empty, put};
 use crate::config;
 use crate::gateway::AccessLog;
+use crate::incoming::WebSocket;
 use crate::ledger::Ledger;
 use crate::reception::{Reception, TokenMemory};
 use crate::room::event::EventId;
@@ -57,6 +58,16 @@ enum Call {
     Wait,
     Livez,
     Readyz,
+}
+
+/// What says so to who asks for a WebSocket here, whose success would open one.
+fn no_socket() -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "protocol",
+        "No WebSocket is here",
+        "ask by an ordinary request; see docs/api.md for the calls under /__sumun/",
+    )
 }
 
 impl Call {
@@ -136,6 +147,7 @@ impl PublicDoor {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let began = self.reception.clock.monotonic_ms();
+        let is_socket = request.extensions().get::<WebSocket>().is_some();
         let (head, body) = request.into_parts();
         let mut caller = Caller::new(head, visitor, &self.settings.cors_origins);
         let call = Call::at(caller.uri.path());
@@ -152,6 +164,9 @@ impl PublicDoor {
                 answer
             }
         };
+        if is_socket && answer.status().is_success() {
+            answer = no_socket().answer();
+        }
         caller.allow_origin(answer.headers_mut());
         let took = self.reception.clock.monotonic_ms().saturating_sub(began);
         self.count(&caller, &fields, &answer, took);

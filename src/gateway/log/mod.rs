@@ -20,11 +20,14 @@ use crate::metrics::Metrics;
 use crate::visitor::request_id::RequestIds;
 use writer::Writer;
 
-/// The longest path that is written, in bytes.
+/// The longest path that is written, in characters.
 const PATH_MAX: usize = 512;
 
 /// The longest `Referer` and the longest `User-Agent`, in bytes.
 const HEADER_MAX: usize = 512;
+
+/// The longest method; what is longer is refused, and has a line too.
+const METHOD_MAX: usize = 32;
 
 /// Decisions that let a request through to the origin: with these a 5xx is a failure,
 /// and no page of ours that a crowd is shown.
@@ -137,9 +140,16 @@ impl LogLine {
         Self {
             began_ms: log.clock.unix_ms(),
             log: Arc::clone(log),
-            method: method.clone(),
-            // A path is ASCII: the server lets nothing else in.
-            path: path.chars().take(PATH_MAX).collect(),
+            method: if method.as_str().len() > METHOD_MAX {
+                Method::from_bytes(b"-").unwrap_or_default()
+            } else {
+                method.clone()
+            },
+            path: match path {
+                // A target that is a host.
+                "" => "-".to_owned(),
+                path => path.chars().take(PATH_MAX).collect(),
+            },
             version,
             client,
             request_id: None,
@@ -184,7 +194,7 @@ impl LogLine {
 /// for what it is. Waiting and busy pages are drawn like the others; a crowd sees them.
 fn is_notable(decision: &str, status: StatusCode) -> bool {
     let failed = status.is_server_error() && (THROUGH.contains(&decision) || decision == "api");
-    failed || matches!(decision, "unknown_host" | "ambiguous")
+    failed || matches!(decision, "unknown_host" | "ambiguous" | "refused")
 }
 
 impl Finished {
@@ -274,6 +284,8 @@ mod tests {
             ("closed", 503, false),
             ("unknown_host", 421, true),
             ("ambiguous", 400, true),
+            ("refused", 414, true),
+            ("inside", 499, false),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(is_notable(decision, status), notable, "{decision} {status}");

@@ -45,12 +45,15 @@ enum Item {
 
 /// Where lines go.
 enum Target {
-    Output,
+    /// To standard output, which a write that broke off may have left torn.
+    Output(bool),
     File(PathBuf, Option<Open>),
 }
 
 struct Open {
     file: File,
+    /// The last write broke off within a line.
+    torn: bool,
     /// Which one it is: device and number.
     id: (u64, u64),
 }
@@ -61,8 +64,6 @@ struct Desk {
     lines: Receiver<Item>,
     batch: Vec<u8>,
     count: u64,
-    /// The last write broke off, perhaps within a line.
-    torn: bool,
     /// Lines that were lost since a write last went well.
     lost: u64,
     unwritable: Counter,
@@ -77,11 +78,10 @@ impl Writer {
         let (alive, ended) = sync_channel(1);
         let dropped = |reason| metrics.counter(&names::ACCESS_LOG_DROPPED, &[("reason", reason)]);
         let mut desk = Desk {
-            target: file.map_or(Target::Output, |path| Target::File(path, None)),
+            target: file.map_or(Target::Output(false), |path| Target::File(path, None)),
             lines,
             batch: Vec::new(),
             count: 0,
-            torn: false,
             lost: 0,
             unwritable: dropped("unwritable"),
             complaints: Complaints::default(),
@@ -166,10 +166,6 @@ impl Desk {
         if count == 0 {
             return;
         }
-        if self.torn {
-            // What was left of a line ends here.
-            self.batch.insert(0, b'\n');
-        }
         let written = self.target.write(&self.batch);
         self.batch.clear();
         match written {
@@ -177,10 +173,9 @@ impl Desk {
                 if self.lost > 0 {
                     tracing::warn!(lost = self.lost, "the access log is written again");
                 }
-                (self.torn, self.lost) = (false, 0);
+                self.lost = 0;
             }
             Err(fault) => {
-                self.torn |= self.target.is_open();
                 self.lost += count;
                 self.unwritable.increment(count);
                 self.tell(&fault);
@@ -220,23 +215,21 @@ impl Target {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.ready()?;
         match self {
-            Self::Output => {
+            Self::Output(torn) => {
                 let mut output = io::stdout().lock();
-                output.write_all(bytes)?;
-                output.flush()
+                let written = put(&mut output, torn, bytes).and_then(|()| output.flush());
+                // How much of it came out is not known.
+                *torn |= written.is_err();
+                written
             }
-            Self::File(_, Some(open)) => open.file.write_all(bytes),
+            Self::File(_, Some(Open { file, torn, .. })) => put(file, torn, bytes),
             Self::File(_, None) => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
-    fn is_open(&self) -> bool {
-        !matches!(self, Self::File(_, None))
-    }
-
     fn name(&self) -> String {
         match self {
-            Self::Output => "standard output".to_owned(),
+            Self::Output(_) => "standard output".to_owned(),
             Self::File(path, _) => path.display().to_string(),
         }
     }
@@ -249,7 +242,76 @@ impl Open {
         let there = file.metadata()?;
         Ok(Self {
             file,
+            torn: false,
             id: (there.dev(), there.ino()),
         })
+    }
+}
+
+/// Writes whole lines, behind the end of what was left of one. `torn` is whether what
+/// is there ends within a line.
+fn put(to: &mut impl io::Write, torn: &mut bool, lines: &[u8]) -> io::Result<()> {
+    if *torn {
+        to.write_all(b"\n")?;
+        *torn = false;
+    }
+    let mut rest = lines;
+    while !rest.is_empty() {
+        match to.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                let (written, more) = rest.split_at(count);
+                *torn = !written.ends_with(b"\n");
+                rest = more;
+            }
+            Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk that takes so many bytes at a time, and then is full.
+    struct Disk(Vec<u8>, Vec<usize>);
+
+    impl io::Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let Some(room) = self.1.pop() else {
+                return Err(io::ErrorKind::StorageFull.into());
+            };
+            let most = bytes.len().min(room);
+            self.0.extend_from_slice(&bytes[..most]);
+            Ok(most)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_was_left_of_a_line_is_ended_and_nothing_else_is() {
+        let (mut disk, mut torn) = (Disk(Vec::new(), Vec::new()), false);
+        // Nothing of it came out.
+        assert!(put(&mut disk, &mut torn, b"one\n").is_err());
+        disk.1 = vec![9];
+        put(&mut disk, &mut torn, b"two\n").unwrap();
+        // Whole lines came out, then a piece of one.
+        disk.1 = vec![6];
+        assert!(put(&mut disk, &mut torn, b"three\nfour\n").is_err());
+        disk.1 = vec![2, 9];
+        assert!(put(&mut disk, &mut torn, b"five\nsix\n").is_ok());
+        disk.1 = vec![3];
+        assert!(put(&mut disk, &mut torn, b"seven\n").is_err());
+        // The end of that one finds no room either.
+        assert!(put(&mut disk, &mut torn, b"eight\n").is_err());
+        disk.1 = vec![9, 9];
+        put(&mut disk, &mut torn, b"nine\n").unwrap();
+        let there = String::from_utf8(disk.0).unwrap();
+        assert_eq!(there, "two\nthree\nfive\nsix\nsev\nnine\n");
     }
 }

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 
 use super::{Gateway, file, gone};
 use crate::encrypted::Authority;
+use crate::support::process::{Doors, Process};
 use crate::support::until;
 
 /// An origin that shows this certificate; how many handshakes were resumed.
@@ -132,6 +133,34 @@ async fn the_file_of_the_authority_is_read_again_at_a_reload() {
     gateway.rewrite(config).await;
     until("the file was read", async || gateway.shown(more).await).await;
     assert_eq!(gateway.get("/").await.0, 200);
+}
+
+#[tokio::test]
+async fn what_the_machine_trusts_is_read_again_at_a_reload() {
+    let (before, after) = (Authority::new(), Authority::new());
+    let (address, _) = encrypted(&after.sign("origin", &["localhost"])).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (roots, file) = (
+        folder.path().join("roots.pem"),
+        folder.path().join("gateway.toml"),
+    );
+    std::fs::copy(before.pem(), &roots).unwrap();
+    let doors = Doors::free();
+    let plain = format!("http://{address}");
+    let secure = format!("https://localhost:{}", address.port());
+    std::fs::write(&file, doors.file(address, "").replace(&plain, &secure)).unwrap();
+    let process = Process::run_with(&file, doors, ("SSL_CERT_FILE", &roots));
+    until("the process is ready", async || {
+        process.is_ready().then_some(())
+    })
+    .await;
+    assert_eq!(process.open("/").await, 502);
+    std::fs::copy(after.pem(), &roots).unwrap();
+    process.signal("HUP");
+    until("the new root to be believed", async || {
+        (process.open("/").await == 200).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

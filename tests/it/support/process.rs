@@ -70,6 +70,11 @@ impl Process {
         Self::run_in(tempfile::tempdir().unwrap(), file, doors)
     }
 
+    /// The same, with a variable in its environment.
+    pub(crate) fn run_with(file: &Path, doors: Doors, variable: (&str, &Path)) -> Self {
+        Self::start(tempfile::tempdir().unwrap(), file, doors, Some(variable))
+    }
+
     /// Starts a gateway at this public address, with these settings of `main`
     /// (lines of TOML), and waits until it is ready.
     pub(crate) async fn at(public: SocketAddr, origin: SocketAddr, event: &str) -> Self {
@@ -86,9 +91,14 @@ impl Process {
     }
 
     fn run_in(folder: TempDir, file: &Path, doors: Doors) -> Self {
+        Self::start(folder, file, doors, None)
+    }
+
+    fn start(folder: TempDir, file: &Path, doors: Doors, variable: Option<(&str, &Path)>) -> Self {
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let file = file.to_str().unwrap();
         let child = sumun(folder.path(), &["run", "--log", "json", "--config", file])
+            .envs(variable)
             .stdout(log)
             .spawn()
             .unwrap();
