@@ -117,10 +117,9 @@ impl Board {
             if at("x") + at("w") > 24 {
                 faults.push(format!("{title}: beyond the edge"));
             }
-            let own = (at("x")..at("x") + at("w"))
+            let mut own = (at("x")..at("x") + at("w"))
                 .flat_map(|x| (at("y")..at("y") + at("h")).map(move |y| (x, y)));
-            let free = own.fold(true, |free, cell| cells.insert(cell) && free);
-            if !free {
+            if !own.all(|cell| cells.insert(cell)) {
                 faults.push(format!("{title}: upon another panel"));
             }
             if panel["type"] != "row" {

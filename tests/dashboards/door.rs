@@ -1,6 +1,7 @@
 //! Asking at a door, once for each connection: plain or under TLS.
 
-use std::io::{Read, Write};
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +75,7 @@ impl Door {
             body.len()
         );
         for (name, value) in headers {
-            request += &format!("{name}: {value}\r\n");
+            let _ = write!(request, "{name}: {value}\r\n");
         }
         request = request + "\r\n" + body;
         let text = self.exchange(&request).ok()?;

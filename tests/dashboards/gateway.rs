@@ -1,5 +1,6 @@
 //! A gateway as a process, one of two that share a store.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -50,7 +51,8 @@ impl Gateway {
         if let Some((certificate, key)) = tls {
             std::fs::write(at("crt"), certificate).unwrap();
             std::fs::write(at("key"), key).unwrap();
-            text += &format!(
+            let _ = write!(
+                text,
                 "[tls]\ncert_file = \"{}\"\nkey_file = \"{}\"\n",
                 at("crt"),
                 at("key")
