@@ -131,8 +131,11 @@ where
 
 /// Serves one connection of HTTP/1.1 until it ends. Dropping the future ends it
 /// at once. One that rests between two requests is its socket alone: what hyper
-/// needs is made anew for the next one. (A plain function: an `async fn` holds what
-/// it is given twice.)
+/// needs is made anew for the next one.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn holds what it is given twice, for all of a connection's life"
+)]
 pub(super) fn serve_one<S, F, B>(mut socket: Watched, desk: Rc<Desk<S>>) -> impl Future<Output = ()>
 where
     S: Fn(Request<ClientBody>, ConnectionInfo) -> F + 'static,
