@@ -72,7 +72,7 @@ names! {
     ORIGIN_CONNECTIONS = "origin_connections", Kind::Gauge, None, "Open connections to an origin, by state: used or idle.";
     ORIGIN_WAITING = "origin_connection_waiting", Kind::Gauge, None, "Requests that wait for a connection to an origin.";
     ORIGIN_WAITS = "origin_connection_waits_total", Kind::Counter, None, "Waits for a connection to an origin that have ended, by result.";
-    ORIGIN_ATTEMPTS_FAILED = "origin_attempts_failed_total", Kind::Counter, None, "Attempts at an origin that failed by its own fault, by kind; what was then answered by another one is among them.";
+    ORIGIN_ATTEMPTS_FAILED = "origin_attempts_failed_total", Kind::Counter, None, "Attempts at an origin that failed by its own fault, by kind; what was then answered by another one and bodies that broke off are among them.";
     ORIGIN_EJECTIONS = "origin_ejections_total", Kind::Counter, None, "Times that an origin was ejected or taken out by its checks, by reason.";
     ACCESS_LOG_DROPPED = "access_log_dropped_total", Kind::Counter, None, "Lines of the access log that were dropped, by reason: full or unwritable.";
     REFUSALS = "refusals_total", Kind::Counter, None, "Requests refused before a decision, by reason.";

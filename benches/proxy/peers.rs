@@ -47,9 +47,13 @@ impl Peers {
             own_nginx(case, origin.port, &certificate),
             haproxy(case, origin.port, &certificate),
         ];
-        for (name, with_event) in [("sumun", true), ("no event", false)] {
-            all.push(gateway(case, name, with_event, origin.port, &certificate));
-        }
+        let sumun = gateway(case, "sumun", true, origin.port, &certificate);
+        // The same request, byte for byte, without any event.
+        let no_event = Peer {
+            header: sumun.header.clone(),
+            ..gateway(case, "no event", false, origin.port, &certificate)
+        };
+        all.extend([sumun, no_event]);
         if !case.tls {
             all.push(bare_hyper(origin.port));
         }

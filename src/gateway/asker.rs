@@ -15,6 +15,7 @@ use crate::pages::Language;
 use crate::reception::{Bearer, Inside, Known, Site, is_in_scope, scope};
 use crate::room::decision::Kind;
 use crate::room::host;
+use crate::room::time::Timestamp;
 use crate::token::{Pass, Ticket, Token, Verdict, cookie};
 use crate::visitor::address::Visitor;
 use crate::visitor::kind::kind;
@@ -31,6 +32,8 @@ const TOKENS_MAX: usize = 16;
 
 /// The request, as far as decisions and our own answers need it.
 pub(super) struct Asker {
+    /// When it came, on this gateway's own clock, in milliseconds.
+    pub(super) came_ms: u64,
     pub(super) visitor: Visitor,
     /// The host that was asked for in normal form, if it is one.
     pub(super) host: Option<Rc<str>>,
@@ -48,8 +51,14 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    pub(super) fn new<B>(request: &Request<B>, visitor: Visitor, last: &Last) -> Self {
+    pub(super) fn new<B>(
+        request: &Request<B>,
+        visitor: Visitor,
+        last: &Last,
+        came_ms: u64,
+    ) -> Self {
         Self {
+            came_ms,
             host: visitor.host.as_ref().and_then(|host| last.host(host)),
             peer: last.peer(visitor.peer),
             visitor,
@@ -144,6 +153,27 @@ pub(super) struct Doubtful {
     by_header: bool,
 }
 
+/// A pass that a request carries.
+#[derive(Clone, Copy)]
+struct Shown<'a> {
+    /// The event that it is for.
+    home: &'a Arc<Ledger>,
+    pass: &'a Rc<Pass>,
+    known: &'a Rc<Known>,
+    by_header: bool,
+}
+
+impl Doubtful {
+    fn shown(&self) -> Shown<'_> {
+        Shown {
+            home: &self.home,
+            pass: &self.pass,
+            known: &self.known,
+            by_header: self.by_header,
+        }
+    }
+}
+
 impl Gateway {
     /// Reads the tokens of a request, the header's before the cookies'.
     pub(super) fn credential(
@@ -176,10 +206,10 @@ impl Gateway {
                         site.ledgers.get(pass.event.as_str())
                     };
                     if let Some(home) = home {
-                        let shown = Doubtful {
-                            home: Arc::clone(home),
-                            pass: Rc::clone(pass),
-                            known: Rc::clone(&known),
+                        let shown = Shown {
+                            home,
+                            pass,
+                            known: &known,
                             by_header,
                         };
                         self.take_pass(ledger, asker, shown, &mut held);
@@ -215,27 +245,33 @@ impl Gateway {
         }
     }
 
-    fn take_pass(&self, ledger: &Arc<Ledger>, asker: &Asker, shown: Doubtful, held: &mut Held) {
-        let Doubtful {
+    fn take_pass(&self, ledger: &Ledger, asker: &Asker, shown: Shown<'_>, held: &mut Held) {
+        let Shown {
             home, pass, known, ..
-        } = &shown;
+        } = shown;
         if !asker.is_in_scope(home, pass.scope.as_deref(), shown.by_header) {
             return;
         }
-        match self.reception.remembered(home, pass, known) {
-            Some(bearer) => held.judged(ledger, shown, bearer),
-            None => held.doubtful.push(shown),
+        let now = home.now_at(asker.came_ms);
+        match self.reception.remembered(home, pass, known, now) {
+            Some(bearer) => held.judged(ledger, shown, bearer, now),
+            None => held.doubtful.push(Doubtful {
+                home: Arc::clone(home),
+                pass: Rc::clone(pass),
+                known: Rc::clone(known),
+                by_header: shown.by_header,
+            }),
         }
     }
 
     /// Asks the store about passes past their time, until one is good.
-    pub(super) async fn settle_doubts(&self, ledger: &Arc<Ledger>, held: &mut Held) {
-        for shown in std::mem::take(&mut held.doubtful) {
+    pub(super) async fn settle_doubts(&self, ledger: &Ledger, held: &mut Held) {
+        for doubtful in std::mem::take(&mut held.doubtful) {
             let Doubtful {
                 home, pass, known, ..
-            } = &shown;
+            } = &doubtful;
             let bearer = self.reception.bearer(home, pass, known).await;
-            held.judged(ledger, shown, bearer);
+            held.judged(ledger, doubtful.shown(), bearer, home.now());
             if held.pass.is_some() {
                 return;
             }
@@ -245,12 +281,12 @@ impl Gateway {
 
 impl Held {
     /// Takes what a pass turned out to be worth.
-    fn judged(&mut self, ledger: &Ledger, shown: Doubtful, bearer: Bearer) {
-        let home = &shown.home;
+    fn judged(&mut self, ledger: &Ledger, shown: Shown<'_>, bearer: Bearer, now: Timestamp) {
+        let home = shown.home;
         let stay = match bearer {
             Bearer::Lives(stay) => stay,
             Bearer::Ended(at) => {
-                self.neighbour |= home.now().0 < at.0.saturating_add(AFTERGLOW_MS);
+                self.neighbour |= now.0 < at.0.saturating_add(AFTERGLOW_MS);
                 return;
             }
             Bearer::Over => return,
@@ -258,11 +294,11 @@ impl Held {
         if home.id == ledger.id {
             self.by_header = shown.by_header;
             self.pass = Some(Inside {
-                pass: shown.pass,
+                pass: Rc::clone(shown.pass),
                 stay,
             });
         } else {
-            home.sessions.hear(&stay, home.now());
+            home.sessions.hear(&stay, now);
             self.neighbour = true;
         }
     }

@@ -240,7 +240,7 @@ impl Gateway {
                 .called(manner.request_ids.as_ref(), request.headers())
         });
         drop(manner);
-        let asker = Asker::new(&request, visitor, &self.last);
+        let asker = Asker::new(&request, visitor, &self.last, began);
         let mut way = self.way(&site, &request, &asker);
         let mut here = Unanswered {
             done: way.done(),
@@ -355,14 +355,14 @@ impl Gateway {
         if bypassed || at.excluded {
             let stay = held.pass.map(|inside| inside.stay);
             if let Some(stay) = &stay {
-                ledger.sessions.hear(stay, ledger.now());
+                ledger.sessions.hear(stay, ledger.now_at(asker.came_ms));
             }
             let way = if bypassed { "bypass" } else { "excluded" };
             return Way::Through(Passage::uncounted(ledger, stay), at.done(way));
         }
         let credential = credential(ledger, &held, asker.kind);
         if credential == Credential::Nothing && asker.kind.is_navigation() {
-            ledger.load.arrival(ledger.monotonic_ms());
+            ledger.load.arrival(asker.came_ms);
         }
         let decision = decide(asker.kind, credential, ledger.standing());
         let goes_through = matches!(decision, Decision::Inside | Decision::Uncounted);
@@ -378,7 +378,8 @@ impl Gateway {
         let ledger = at.ledger;
         match (decision, held.pass) {
             (Decision::Inside, Some(inside)) => {
-                ledger.sessions.hear(&inside.stay, ledger.now());
+                let now = ledger.now_at(asker.came_ms);
+                ledger.sessions.hear(&inside.stay, now);
                 let carry = Carry {
                     by_header: held.by_header,
                     fresh: false,

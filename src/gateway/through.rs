@@ -210,6 +210,9 @@ impl Gateway {
         answer: &mut Answer,
     ) {
         let acknowledged = stay.acknowledged().seconds();
+        if !carry.fresh && acknowledged <= pass.expires {
+            return;
+        }
         let settings = ledger.settings.load();
         let eighth = settings.session_idle.as_secs() / 8;
         let due = carry.fresh || acknowledged > pass.expires + eighth;
@@ -260,7 +263,7 @@ pub(super) struct Carry {
 
 /// Counts a request as load; what becomes a tunnel is not in flight.
 fn in_flight(ledger: &Ledger, asker: &Asker) -> Option<InFlight> {
-    let begun = ledger.load.begin(ledger.monotonic_ms());
+    let begun = ledger.load.begin(asker.came_ms);
     (asker.kind != Kind::Upgrade).then_some(begun)
 }
 

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use http::HeaderValue;
 use tokio::sync::Notify;
 
@@ -131,6 +131,12 @@ impl Ledger {
         self.view.load_full()
     }
 
+    /// A glance at it, for what is soon done: it is not counted among its holders.
+    #[must_use]
+    pub fn glance(&self) -> Guard<Option<Arc<View>>> {
+        self.view.load()
+    }
+
     /// Publishes a look at the store to the request path.
     pub fn publish(&self, view: View) {
         if view.store_up {
@@ -153,9 +159,15 @@ impl Ledger {
     /// still when the store is silent, so no pass lapses by an outage.
     #[must_use]
     pub fn now(&self) -> Timestamp {
+        self.now_at(self.clock.monotonic_ms())
+    }
+
+    /// The same, when this gateway's own clock shows so many milliseconds.
+    #[must_use]
+    pub fn now_at(&self, monotonic_ms: u64) -> Timestamp {
         self.view.load().as_ref().map_or_else(
             || Timestamp(self.clock.unix_ms()),
-            |view| view.now(self.clock.monotonic_ms()),
+            |view| view.now(monotonic_ms),
         )
     }
 
@@ -265,7 +277,8 @@ impl Ledger {
         let (gate, busy) = if self.lets_all_in() {
             (Gate::Open, false)
         } else {
-            let held = self.store_is_away() && gate == Gate::Open && self.can_queue();
+            let away = !view.as_ref().is_some_and(|view| view.store_up);
+            let held = away && gate == Gate::Open && self.can_queue();
             (gate, (busy || held) && !self.share_is_open())
         };
         Standing {

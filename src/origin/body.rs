@@ -33,6 +33,10 @@ pub enum Body<G> {
     Origin(Box<OriginBody<G>>),
 }
 
+/// Told how an answer's body ended: whole, or cut by the origin's fault. Not told of
+/// one that a client did not wait for.
+pub type Ending = Rc<dyn Fn(Option<&OriginError>)>;
+
 /// The origin's body on its way to the client.
 pub struct OriginBody<G> {
     pub(crate) incoming: Coming,
@@ -42,6 +46,7 @@ pub struct OriginBody<G> {
     pub(crate) reusable: bool,
     pub(crate) upload: Option<Rc<Upload>>,
     pub(crate) silence: Silence,
+    pub(crate) ending: Option<Ending>,
     pub(crate) guard: Option<G>,
 }
 
@@ -97,6 +102,15 @@ impl<G> From<Bytes> for Body<G> {
             Self::Empty
         } else {
             Self::Full(bytes)
+        }
+    }
+}
+
+impl<G> Body<G> {
+    /// Has somebody told how the origin's body ends.
+    pub(crate) fn tell(&mut self, ending: &Ending) {
+        if let Self::Origin(body) = self {
+            body.ending = Some(Rc::clone(ending));
         }
     }
 }
@@ -210,6 +224,9 @@ impl<G> OriginBody<G> {
     /// The answer is whole: the guard goes, and the connection goes back if the request is whole too.
     fn end(&mut self) {
         self.guard = None;
+        if let Some(ending) = self.ending.take() {
+            ending(None);
+        }
         if let Some(lease) = self.lease.take()
             && self.reusable
             && Upload::is_whole(self.upload.as_deref())
@@ -221,6 +238,12 @@ impl<G> OriginBody<G> {
     fn fail(&mut self, fault: OriginError) -> Poll<Option<Result<Frame<Bytes>, OriginError>>> {
         self.guard = None;
         self.lease = None;
+        let ending = self.ending.take();
+        // An origin may be done before the client is, and close in its face.
+        let is_uploading = !Upload::is_whole(self.upload.as_deref());
+        if let Some(ending) = ending.filter(|_| !is_uploading) {
+            ending(Some(&fault));
+        }
         Poll::Ready(Some(Err(fault)))
     }
 }

@@ -333,6 +333,7 @@ impl Origin {
                         limit: shared.idle,
                         due: None,
                     },
+                    ending: None,
                     guard: Some(guard),
                 }));
             }

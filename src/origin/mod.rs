@@ -27,7 +27,7 @@ use std::time::Duration;
 use http::header::{HeaderName, HeaderValue};
 use http::{Request, Response};
 
-pub use body::{Body, OriginBody};
+pub use body::{Body, Ending, OriginBody};
 pub use errand::{Arrived, Errand, Setback};
 pub use fault::{Broken, OriginError};
 pub use names::{Names, Resolver, Script};

@@ -13,11 +13,12 @@ use crate::alarm::Ticker;
 use crate::clock::Clock;
 use crate::incoming::ClientBody;
 use crate::origin::{
-    Errand, Forward, Forwarded, Origin, OriginError, OriginSettings, Pulse, Resolver, Setback,
+    Ending, Errand, Forward, Forwarded, Origin, OriginError, OriginSettings, Pulse, Resolver,
+    Setback,
 };
 use crate::room::choice::{Candidate, WHOLE, choose};
 use crate::room::event::EventId;
-use crate::room::health::Rules;
+use crate::room::health::{Part, Rules};
 
 /// An origin that does not answer to a connection takes no more than this part
 /// of the time to connect, so that others can be tried in the rest.
@@ -51,6 +52,23 @@ pub struct Group {
 struct Local {
     member: Arc<Member>,
     origin: Origin,
+    /// Told how the bodies of its answers end.
+    ending: Ending,
+}
+
+impl Local {
+    fn new(fleet: &Arc<Fleet>, member: &Arc<Member>, origin: Origin) -> Self {
+        let (fleet, whose) = (Arc::clone(fleet), Arc::clone(member));
+        let ending = move |cut: Option<&OriginError>| match cut {
+            None => whose.vitals.succeeded(Part::Body),
+            Some(fault) => fleet.went_wrong(&whose, Part::Body, fault.kind()),
+        };
+        Self {
+            member: Arc::clone(member),
+            origin,
+            ending: Rc::new(ending),
+        }
+    }
 }
 
 /// An answer, and whose it is.
@@ -150,10 +168,7 @@ impl Here {
                     Some(local) => local.origin.clone(),
                     None => Origin::on(pulse, Arc::clone(&member.remote)),
                 };
-                Local {
-                    member: Arc::clone(member),
-                    origin,
-                }
+                Local::new(fleet, member, origin)
             })
             .collect();
         let local = |member: &Arc<Member>| {
@@ -217,13 +232,17 @@ impl Group {
                     let failed = self.roster.eject_on_5xx && status.is_server_error();
                     match &settled {
                         Ok(_) if failed => self.went_wrong(local, "status"),
-                        Ok(_) => local.member.vitals.succeeded(),
+                        Ok(_) => local.member.vitals.succeeded(Part::Head),
                         Err(fault) if fault.is_origins_fault() => {
                             self.went_wrong(local, fault.kind());
                         }
                         Err(_) => {}
                     }
-                    return settled.map(|forwarded| Sent { forwarded, by });
+                    let mut forwarded = settled?;
+                    if let Forwarded::Response(answer, _) = &mut forwarded {
+                        answer.body_mut().tell(&local.ending);
+                    }
+                    return Ok(Sent { forwarded, by });
                 }
                 Err(setback) => {
                     let fault = setback.fault();
@@ -242,7 +261,7 @@ impl Group {
     }
 
     fn went_wrong(&self, local: &Local, kind: &'static str) {
-        self.fleet.went_wrong(&local.member, kind);
+        self.fleet.went_wrong(&local.member, Part::Head, kind);
     }
 
     fn connect(&self) -> Duration {

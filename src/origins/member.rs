@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::origin::Remote;
 use crate::room::choice::{Candidate, Standing, WHOLE};
-use crate::room::health::{Health, Rules, State, Turn, share};
+use crate::room::health::{Health, Part, Rules, State, Turn, share};
 
 /// One origin.
 pub struct Member {
@@ -26,8 +26,10 @@ pub struct Member {
 #[derive(Default)]
 pub(crate) struct Vitals {
     held: Mutex<Held>,
-    /// Whether a failure is counted that a success would wipe out.
+    /// Whether a failure is counted that an answer's head would wipe out.
     failures: AtomicBool,
+    /// The same of a whole body.
+    cuts: AtomicBool,
     /// It gets no requests before this moment; 0: it does, `u64::MAX`: its checks fail.
     out_until: AtomicU64,
     /// Since when it is back; 0: since ever.
@@ -96,23 +98,30 @@ impl Vitals {
         rules: &Rules,
         now: u64,
         can_spare: bool,
-        why: &'static str,
+        (part, why): (Part, &'static str),
     ) -> Option<Turn> {
         self.change(now, why, |health| {
             let returned = health.tick(now);
-            let failed = health.failed(rules, now, can_spare);
+            let failed = health.failed(rules, now, part, can_spare);
             failed.or(returned)
         })
     }
 
-    /// A request went well: what was counted against it is forgotten.
-    pub(crate) fn succeeded(&self) {
-        if !self.failures.load(Ordering::Relaxed) {
+    /// A part of an answer went well: what was counted against it is forgotten.
+    pub(crate) fn succeeded(&self, part: Part) {
+        if !self.counted(part).load(Ordering::Relaxed) {
             return;
         }
         let mut held = self.lock();
-        held.health.succeeded();
-        self.failures.store(false, Ordering::Relaxed);
+        held.health.succeeded(part);
+        self.counted(part).store(false, Ordering::Relaxed);
+    }
+
+    fn counted(&self, part: Part) -> &AtomicBool {
+        match part {
+            Part::Head => &self.failures,
+            Part::Body => &self.cuts,
+        }
     }
 
     pub(crate) fn checked(
@@ -151,8 +160,10 @@ impl Vitals {
     ) -> Option<Turn> {
         let mut held = self.lock();
         let turn = change(&mut held.health);
-        self.failures
-            .store(held.health.failures() > 0, Ordering::Relaxed);
+        for part in [Part::Head, Part::Body] {
+            let is_counted = held.health.failures_by(part) > 0;
+            self.counted(part).store(is_counted, Ordering::Relaxed);
+        }
         let turn = turn?;
         held.since = now;
         held.why = match turn {
@@ -218,7 +229,8 @@ mod tests {
     fn what_requests_read_follows_the_rules() {
         let vitals = Vitals::default();
         assert!(vitals.is_plain() && vitals.share(&RULES, 0) == WHOLE);
-        assert!(vitals.failed(&RULES, 100, true, "connect").is_some());
+        let failed = vitals.failed(&RULES, 100, true, (Part::Head, "connect"));
+        assert!(failed.is_some());
         assert!(vitals.is_out(1_099) && !vitals.is_out(1_100));
         assert_eq!(vitals.told(100).why, Some("connect"));
         assert!(vitals.share(&RULES, 1_100) < 100, "before anybody said so");
@@ -236,10 +248,13 @@ mod tests {
 
     #[test]
     fn a_success_wipes_out_what_was_counted() {
-        let vitals = Vitals::default();
-        vitals.failed(&RULES, 0, false, "reset");
-        assert_eq!(vitals.told(0).failures, 1);
-        vitals.succeeded();
-        assert_eq!(vitals.told(0).failures, 0);
+        for (part, other) in [(Part::Head, Part::Body), (Part::Body, Part::Head)] {
+            let vitals = Vitals::default();
+            vitals.failed(&RULES, 0, false, (part, "reset"));
+            vitals.succeeded(other);
+            assert_eq!(vitals.told(0).failures, 1);
+            vitals.succeeded(part);
+            assert_eq!(vitals.told(0).failures, 0);
+        }
     }
 }

@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::metrics::{self as names, Metrics};
 use crate::origin::{OriginSettings, Remote, Resolver};
 use crate::room::event::EventId;
-use crate::room::health::{self, Rules, State, Turn};
+use crate::room::health::{self, Part, Rules, State, Turn};
 use member::Vitals;
 
 /// Most origins of one list.
@@ -179,9 +179,10 @@ impl Fleet {
         self.roster.load()
     }
 
-    /// An origin did not answer, by its own fault. It may be ejected for it.
+    /// An origin did not answer, or not to the end, by its own fault. It may be ejected
+    /// for it.
     #[cold]
-    pub(crate) fn went_wrong(&self, member: &Member, kind: &'static str) {
+    pub(crate) fn went_wrong(&self, member: &Member, part: Part, kind: &'static str) {
         let now = self.clock.monotonic_ms();
         self.metrics
             .counter(
@@ -195,7 +196,7 @@ impl Fleet {
         let turn = {
             let _judging = self.judging.lock().unwrap_or_else(PoisonError::into_inner);
             let can_spare = roster.can_spare(member, now);
-            member.vitals.failed(&roster.rules, now, can_spare, kind)
+            (member.vitals).failed(&roster.rules, now, can_spare, (part, kind))
         };
         self.tell(member, turn, kind);
     }
@@ -382,7 +383,7 @@ mod tests {
     fn fail(fleet: &Fleet, name: &str) {
         let roster = fleet.roster();
         let member = roster.members.iter().find(|one| one.name.starts_with(name));
-        fleet.went_wrong(member.unwrap(), "connect");
+        fleet.went_wrong(member.unwrap(), Part::Head, "connect");
     }
 
     fn states(fleet: &Fleet) -> Vec<&'static str> {

@@ -89,15 +89,20 @@ impl Reception {
         self.judge(ledger, pass, known, Asking::Look).await
     }
 
-    /// The same by this gateway's memory alone; `None` when the store has to
-    /// be asked.
+    /// The same by this gateway's memory alone, at the running time `now`; `None`
+    /// when the store has to be asked.
     #[must_use]
-    pub fn remembered(&self, ledger: &Ledger, pass: &Pass, known: &Known) -> Option<Bearer> {
+    pub fn remembered(
+        &self,
+        ledger: &Ledger,
+        pass: &Pass,
+        known: &Known,
+        now: Timestamp,
+    ) -> Option<Bearer> {
         let stay = stay_of(ledger, pass, known);
         if let Some(ended) = stay.ended() {
             return Some(Bearer::Ended(ended));
         }
-        let now = ledger.now();
         (!is_over(pass.expires, now) || stay.acknowledged() > now)
             .then(|| lives(ledger, pass, stay))
     }
@@ -109,7 +114,7 @@ impl Reception {
         known: &Known,
         asking: Asking,
     ) -> Bearer {
-        if let Some(bearer) = self.remembered(ledger, pass, known) {
+        if let Some(bearer) = self.remembered(ledger, pass, known, ledger.now()) {
             return bearer;
         }
         let stay = stay_of(ledger, pass, known);
@@ -122,8 +127,8 @@ impl Reception {
 
 /// A living session; a pass older than all that the store knows tells of a loss.
 fn lives(ledger: &Ledger, pass: &Pass, stay: Arc<Stay>) -> Bearer {
-    if let Some(view) = ledger.view() {
-        doubt(ledger, &view, pass.begun);
+    if let Some(view) = ledger.glance().as_ref() {
+        doubt(ledger, view, pass.begun);
     }
     Bearer::Lives(stay)
 }

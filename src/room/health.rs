@@ -28,12 +28,24 @@ pub struct Rules {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     failures: u32,
+    cuts: u32,
     ejections: u32,
     ejected_until: Option<u64>,
     back_since: Option<u64>,
     checks_failed: u32,
     checks_passed: u32,
     down: bool,
+}
+
+/// The part of an answer by which a request failed or went well. Each has a count of
+/// failures in a row of its own: an origin whose heads are well would else never be
+/// ejected for its bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The head: whether there was an answer.
+    Head,
+    /// The body: whether it was whole.
+    Body,
 }
 
 /// What has just become of an origin.
@@ -63,10 +75,30 @@ pub enum State {
 }
 
 impl Health {
-    /// Failures in a row as of now.
+    /// Failures in a row as of now, by the part that fails more.
     #[must_use]
     pub fn failures(&self) -> u32 {
-        self.failures
+        self.failures.max(self.cuts)
+    }
+
+    /// Failures in a row by one part.
+    #[must_use]
+    pub fn failures_by(&self, part: Part) -> u32 {
+        match part {
+            Part::Head => self.failures,
+            Part::Body => self.cuts,
+        }
+    }
+
+    fn count(&mut self, part: Part) -> &mut u32 {
+        match part {
+            Part::Head => &mut self.failures,
+            Part::Body => &mut self.cuts,
+        }
+    }
+
+    fn forgive(&mut self) {
+        (self.failures, self.cuts) = (0, 0);
     }
 
     /// How it stands.
@@ -82,9 +114,10 @@ impl Health {
     }
 
     /// A request failed by the origin's fault. `may_eject`: enough others are there.
-    pub fn failed(&mut self, rules: &Rules, now: u64, may_eject: bool) -> Option<Turn> {
-        self.failures = self.failures.saturating_add(1);
-        let enough = rules.eject_after > 0 && self.failures >= rules.eject_after;
+    pub fn failed(&mut self, rules: &Rules, now: u64, part: Part, may_eject: bool) -> Option<Turn> {
+        let count = self.count(part);
+        *count = count.saturating_add(1);
+        let enough = rules.eject_after > 0 && *count >= rules.eject_after;
         if !enough || !may_eject || self.down || self.ejected_until.is_some() {
             return None;
         }
@@ -98,13 +131,13 @@ impl Health {
         let lasts = lasts.min(rules.eject_max_ms).max(1);
         self.ejected_until = Some(now.saturating_add(lasts));
         self.back_since = None;
-        self.failures = 0;
+        self.forgive();
         Some(Turn::Ejected(lasts))
     }
 
-    /// A request went well.
-    pub fn succeeded(&mut self) {
-        self.failures = 0;
+    /// A part of an answer went well.
+    pub fn succeeded(&mut self, part: Part) {
+        *self.count(part) = 0;
     }
 
     /// A check was made.
@@ -114,7 +147,7 @@ impl Health {
             self.checks_passed = self.checks_passed.saturating_add(1);
             if self.down && self.checks_passed >= rules.rise {
                 self.down = false;
-                self.failures = 0;
+                self.forgive();
                 self.ejected_until = None;
                 self.back_since = Some(now);
                 return Some(Turn::Up);
@@ -190,20 +223,35 @@ mod tests {
     };
 
     fn fail(health: &mut Health, now: u64) -> Option<Turn> {
-        (0..RULES.eject_after).fold(None, |_, _| health.failed(&RULES, now, true))
+        (0..RULES.eject_after).fold(None, |_, _| health.failed(&RULES, now, Part::Head, true))
     }
 
     #[test]
     fn only_failures_in_a_row_eject() {
         let mut health = Health::default();
         for _ in 0..10 {
-            assert_eq!(health.failed(&RULES, 0, true), None);
-            assert_eq!(health.failed(&RULES, 0, true), None);
-            health.succeeded();
+            assert_eq!(health.failed(&RULES, 0, Part::Head, true), None);
+            assert_eq!(health.failed(&RULES, 0, Part::Head, true), None);
+            health.succeeded(Part::Head);
         }
         assert_eq!(fail(&mut health, 5), Some(Turn::Ejected(10_000)));
         assert_eq!(health.state(5), State::Ejected(10_005));
-        assert_eq!(health.failed(&RULES, 6, true), None, "it is out already");
+        let again = health.failed(&RULES, 6, Part::Head, true);
+        assert_eq!(again, None, "it is out already");
+    }
+
+    #[test]
+    fn heads_that_are_well_excuse_no_bodies_that_are_cut() {
+        let mut health = Health::default();
+        for cut in 1..RULES.eject_after {
+            health.succeeded(Part::Head);
+            assert_eq!(health.failed(&RULES, 0, Part::Body, true), None);
+            assert_eq!(health.failures(), cut);
+        }
+        health.succeeded(Part::Head);
+        let ejected = health.failed(&RULES, 5, Part::Body, true);
+        assert_eq!(ejected, Some(Turn::Ejected(10_000)));
+        assert_eq!(health.failures(), 0);
     }
 
     #[test]
@@ -225,9 +273,10 @@ mod tests {
     fn nobody_is_ejected_where_the_others_are_too_few() {
         let mut health = Health::default();
         for _ in 0..10 {
-            assert_eq!(health.failed(&RULES, 0, false), None);
+            assert_eq!(health.failed(&RULES, 0, Part::Head, false), None);
         }
-        assert_eq!(health.failed(&RULES, 0, true), Some(Turn::Ejected(10_000)));
+        let one_more = health.failed(&RULES, 0, Part::Head, true);
+        assert_eq!(one_more, Some(Turn::Ejected(10_000)));
         assert!(!may_eject(1, 0, 1.0), "the last one");
         assert!(may_eject(2, 0, 0.1), "always one");
         assert!(!may_eject(2, 1, 1.0));
@@ -272,15 +321,17 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_happens_an_ejection_ends_within_its_limit(
-            steps in proptest::collection::vec((0..4_u8, 0..30_000_u64), 1..200),
+            steps in proptest::collection::vec((0..6_u8, 0..30_000_u64), 1..200),
         ) {
             let (mut health, mut now) = (Health::default(), 0);
             for (step, passes) in steps {
                 now += passes;
                 let turn = match step {
-                    0 => health.failed(&RULES, now, true),
-                    1 => { health.succeeded(); None }
-                    2 => health.checked(&RULES, now, true),
+                    0 => health.failed(&RULES, now, Part::Head, true),
+                    1 => health.failed(&RULES, now, Part::Body, true),
+                    2 => { health.succeeded(Part::Head); None }
+                    3 => { health.succeeded(Part::Body); None }
+                    4 => health.checked(&RULES, now, true),
                     _ => health.tick(now),
                 };
                 if let Some(Turn::Ejected(lasts)) = turn {

@@ -261,6 +261,83 @@ async fn answers_of_500_eject_only_where_the_file_says_so() {
     }
 }
 
+/// A file whose origins are ejected, for good, by the third failure in a row.
+const THIRD: &str = "[origin_health]\neject_after = 3\neject_time = \"1h\"\n\
+    eject_time_max = \"1h\"\n";
+
+#[tokio::test]
+async fn answers_cut_in_the_middle_eject_whoever_sends_them() {
+    let cutting = RawOrigin::with(|mut raw, _, received| async move {
+        while let Some(request) = whole_request(&mut raw).await {
+            received.lock().unwrap().extend(&request);
+            let whole = request.starts_with(b"HEAD");
+            raw.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+                .await;
+            if !whole {
+                raw.send("the beginning").await;
+                return;
+            }
+        }
+    })
+    .await;
+    let other = Origin::open().await;
+    let gateway = Gateway::before(&[cutting.address, other.address], THIRD).await;
+    until("it has cut three answers", async || {
+        let mut raw = Raw::connect(gateway.door).await;
+        raw.send("GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n")
+            .await;
+        raw.rest().await;
+        // Its heads go well all the while.
+        let mut raw = Raw::connect(gateway.door).await;
+        raw.send("HEAD / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n")
+            .await;
+        raw.rest().await;
+        (cutting.received().matches("GET /").count() == 3).then_some(())
+    })
+    .await;
+    let shown = gateway.until_state(cutting.address, "EJECTED").await;
+    assert_eq!(shown["reason"], "body_cut");
+    let counted = format!(
+        "sumun_origin_attempts_failed_total{{origin=\"{}\",kind=\"body_cut\"}}",
+        cutting.address
+    );
+    assert_eq!(gateway.metric(&counted).await, Some(3.0));
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/").await.0, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_the_middle_is_no_failure_of_the_origin() {
+    let (one, two) = (RawOrigin::with(slow).await, RawOrigin::with(slow).await);
+    let gateway = Gateway::before(&[one.address, two.address], LASTING).await;
+    for _ in 0..4 {
+        let mut raw = Raw::connect(gateway.door).await;
+        raw.send("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+            .await;
+        raw.up_to(b"the beginning").await.unwrap();
+    }
+    until("all were seen to leave", async || {
+        let left = [&one, &two].map(|origin| origin.received().matches("left").count());
+        (left[0] + left[1] == 4).then_some(())
+    })
+    .await;
+    for address in [one.address, two.address] {
+        let shown = gateway.shown(address).await.unwrap();
+        let seen = (&shown["state"], &shown["failures"]);
+        assert_eq!(seen, (&"UP".into(), &0.into()));
+    }
+}
+
+/// Begins an answer and waits for the other side to leave.
+async fn slow(mut raw: Raw, _: usize, received: Arc<std::sync::Mutex<Vec<u8>>>) {
+    whole_request(&mut raw).await;
+    raw.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nthe beginning")
+        .await;
+    raw.rest().await;
+    received.lock().unwrap().extend(b"left");
+}
+
 #[tokio::test]
 async fn one_that_returns_gets_few_requests_at_first() {
     let (there, other) = (gone().await, Origin::open().await);
