@@ -175,6 +175,33 @@ async fn a_body_in_very_many_pieces_is_not_kept_to_be_sent_once_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_in_small_pieces_that_has_to_wait_comes_whole() {
+    /// So many may wait for an origin that takes nothing (docs/configuration.md).
+    const PIECES: usize = 2_000;
+    let mut builder = h2::server::Builder::new();
+    // It takes no more of a body until it reads.
+    builder.initial_window_size(500);
+    let origin = Two::with(builder, |tcp| async { Some(tcp) }).await;
+    let server = before(&origin, "").await;
+    let client = client(server.door).await;
+    let request = Request::post("http://shop.example/up").body(()).unwrap();
+    let mut ready = client.clone().ready().await.unwrap();
+    let (answer, mut up) = ready.send_request(request, false).unwrap();
+    let mut slow = origin.next().await;
+    for _ in 0..PIECES {
+        up.send_data(Bytes::from_static(b"piece"), false).unwrap();
+    }
+    up.send_data(Bytes::new(), true).unwrap();
+    let beside = ask(&client, get("/beside")).await;
+    origin.next().await.answer("");
+    assert_eq!(whole(beside).await.unwrap().0.status(), 200);
+    let came = read(slow.request.body_mut()).await.unwrap();
+    assert_eq!(came, b"piece".repeat(PIECES));
+    slow.answer("all of it");
+    assert_eq!(whole(answer).await.unwrap().0.body(), "all of it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_takes_its_own_stream_with_it_and_no_other() {
     let origin = Two::open(100).await;
     let server = before(&origin, "").await;
