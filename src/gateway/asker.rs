@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 
-use super::Gateway;
+use super::{At, Gateway};
 use crate::ledger::Ledger;
 use crate::origin::is_grpc;
 use crate::pages::Language;
@@ -158,6 +158,8 @@ pub(super) struct Doubtful {
 struct Shown<'a> {
     /// The event that it is for.
     home: &'a Arc<Ledger>,
+    /// The running time there.
+    now: Timestamp,
     pass: &'a Rc<Pass>,
     known: &'a Rc<Known>,
     by_header: bool,
@@ -167,6 +169,7 @@ impl Doubtful {
     fn shown(&self) -> Shown<'_> {
         Shown {
             home: &self.home,
+            now: self.home.now(),
             pass: &self.pass,
             known: &self.known,
             by_header: self.by_header,
@@ -179,12 +182,13 @@ impl Gateway {
     pub(super) fn credential(
         &self,
         site: &Site,
-        ledger: &Arc<Ledger>,
+        at: &At<'_>,
         headers: &HeaderMap,
         asker: &Asker,
     ) -> Held {
+        let ledger = at.ledger;
         let mut held = Held::default();
-        let in_header = headers.get(&SUMUN_TOKEN).and_then(|v| v.to_str().ok());
+        let in_header = headers.get(&SUMUN_TOKEN).map(HeaderValue::as_bytes);
         let cookies = cookie::ours(headers.get_all(header::COOKIE).iter());
         let texts = in_header
             .map(|text| (text, true))
@@ -201,13 +205,15 @@ impl Gateway {
                 (Verdict::Good(Token::Success(_)), _) if !by_header => {}
                 (_, Some(pass)) => {
                     let home = if pass.event == ledger.id {
-                        Some(ledger)
+                        Some((ledger, at.now))
                     } else {
-                        site.ledgers.get(pass.event.as_str())
+                        let home = site.ledgers.get(pass.event.as_str());
+                        home.map(|home| (home, home.now_at(asker.came_ms)))
                     };
-                    if let Some(home) = home {
+                    if let Some((home, now)) = home {
                         let shown = Shown {
                             home,
+                            now,
                             pass,
                             known: &known,
                             by_header,
@@ -247,19 +253,22 @@ impl Gateway {
 
     fn take_pass(&self, ledger: &Ledger, asker: &Asker, shown: Shown<'_>, held: &mut Held) {
         let Shown {
-            home, pass, known, ..
+            home,
+            now,
+            pass,
+            known,
+            by_header,
         } = shown;
-        if !asker.is_in_scope(home, pass.scope.as_deref(), shown.by_header) {
+        if !asker.is_in_scope(home, pass.scope.as_deref(), by_header) {
             return;
         }
-        let now = home.now_at(asker.came_ms);
         match self.reception.remembered(home, pass, known, now) {
-            Some(bearer) => held.judged(ledger, shown, bearer, now),
+            Some(bearer) => held.judged(ledger, shown, bearer),
             None => held.doubtful.push(Doubtful {
                 home: Arc::clone(home),
                 pass: Rc::clone(pass),
                 known: Rc::clone(known),
-                by_header: shown.by_header,
+                by_header,
             }),
         }
     }
@@ -271,7 +280,7 @@ impl Gateway {
                 home, pass, known, ..
             } = &doubtful;
             let bearer = self.reception.bearer(home, pass, known).await;
-            held.judged(ledger, doubtful.shown(), bearer, home.now());
+            held.judged(ledger, doubtful.shown(), bearer);
             if held.pass.is_some() {
                 return;
             }
@@ -281,8 +290,8 @@ impl Gateway {
 
 impl Held {
     /// Takes what a pass turned out to be worth.
-    fn judged(&mut self, ledger: &Ledger, shown: Shown<'_>, bearer: Bearer, now: Timestamp) {
-        let home = shown.home;
+    fn judged(&mut self, ledger: &Ledger, shown: Shown<'_>, bearer: Bearer) {
+        let Shown { home, now, .. } = shown;
         let stay = match bearer {
             Bearer::Lives(stay) => stay,
             Bearer::Ended(at) => {

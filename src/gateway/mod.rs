@@ -34,6 +34,7 @@ use crate::pages::NoticeKind;
 use crate::reception::{Outcome, Reception, Site, TokenMemory, Who};
 use crate::room::decision::{Credential, Decision, Kind, decide};
 use crate::room::routes::{Asked, Route};
+use crate::room::time::Timestamp;
 use crate::server::ConnectionInfo;
 use crate::token::Ticket;
 use crate::visitor::address::TrustedProxies;
@@ -158,6 +159,8 @@ struct At<'a> {
     event: usize,
     ledger: &'a Arc<Ledger>,
     excluded: bool,
+    /// The running time there.
+    now: Timestamp,
 }
 
 impl At<'_> {
@@ -313,12 +316,13 @@ impl Gateway {
             let answer = own::plain(StatusCode::SERVICE_UNAVAILABLE, text);
             return Way::own(answer, done(None, "changing"));
         };
-        let held = self.credential(site, ledger, request.headers(), asker);
         let at = At {
             event,
             ledger,
             excluded,
+            now: ledger.now_at(asker.came_ms),
         };
+        let held = self.credential(site, &at, request.headers(), asker);
         if held.pass.is_none() && !held.doubtful.is_empty() {
             return Way::Doubt(Box::new(Doubt {
                 event,
@@ -338,6 +342,7 @@ impl Gateway {
             event: doubt.event,
             ledger: &doubt.ledger,
             excluded: doubt.excluded,
+            now: doubt.ledger.now(),
         };
         self.at_event(&at, held, request, asker)
     }
@@ -355,7 +360,7 @@ impl Gateway {
         if bypassed || at.excluded {
             let stay = held.pass.map(|inside| inside.stay);
             if let Some(stay) = &stay {
-                ledger.sessions.hear(stay, ledger.now_at(asker.came_ms));
+                ledger.sessions.hear(stay, at.now);
             }
             let way = if bypassed { "bypass" } else { "excluded" };
             return Way::Through(Passage::uncounted(ledger, stay), at.done(way));
@@ -364,7 +369,7 @@ impl Gateway {
         if credential == Credential::Nothing && asker.kind.is_navigation() {
             ledger.load.arrival(asker.came_ms);
         }
-        let decision = decide(asker.kind, credential, ledger.standing());
+        let decision = decide(asker.kind, credential, || ledger.standing());
         let goes_through = matches!(decision, Decision::Inside | Decision::Uncounted);
         if held.only_unknown() && !goes_through {
             // Another gateway may know the key: the cookie must survive.
@@ -378,8 +383,7 @@ impl Gateway {
         let ledger = at.ledger;
         match (decision, held.pass) {
             (Decision::Inside, Some(inside)) => {
-                let now = ledger.now_at(asker.came_ms);
-                ledger.sessions.hear(&inside.stay, now);
+                ledger.sessions.hear(&inside.stay, at.now);
                 let carry = Carry {
                     by_header: held.by_header,
                     fresh: false,

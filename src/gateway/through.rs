@@ -132,7 +132,9 @@ impl Gateway {
         let token = headers.remove(&SUMUN_TOKEN).filter(|_| keep);
         let cookie = stick::cookies(headers, keep, group);
         let mut own = Vec::with_capacity(4);
-        own.extend(token.map(|token| (SUMUN_TOKEN.clone(), token)));
+        if let Some(token) = token {
+            own.push((SUMUN_TOKEN.clone(), token));
+        }
         if let Some(ledger) = &passage.ledger {
             let bypass = &ledger.settings.load().bypass;
             if bypass.secret.is_some() {
@@ -141,8 +143,9 @@ impl Gateway {
             let client = HeaderValue::from_static(asker.kind.word());
             own.push((SUMUN_EVENT.clone(), ledger.label.clone()));
             own.push((SUMUN_CLIENT.clone(), client));
-            let session = passage.stay.as_ref().map(|stay| stay.label.clone());
-            own.extend(session.map(|session| (SUMUN_SESSION.clone(), session)));
+            if let Some(stay) = &passage.stay {
+                own.push((SUMUN_SESSION.clone(), stay.label.clone()));
+            }
         }
         Forward {
             client: Client {

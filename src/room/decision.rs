@@ -113,12 +113,14 @@ pub enum Decision {
     Closed,
 }
 
-/// Decides one request.
+/// Decides one request. How the event stands is not asked for a pass: it is good
+/// whatever comes (promise 4).
 #[must_use]
-pub fn decide(kind: Kind, credential: Credential, standing: Standing) -> Decision {
+pub fn decide(kind: Kind, credential: Credential, standing: impl FnOnce() -> Standing) -> Decision {
     if credential == Credential::Pass {
         return Decision::Inside;
     }
+    let standing = standing();
     match kind {
         Kind::Preflight => return Decision::Uncounted,
         Kind::Crawler if standing.crawlers == Crawlers::Allow => return Decision::Uncounted,
@@ -189,7 +191,10 @@ mod tests {
     fn a_pass_opens_every_gate_for_every_kind() {
         for kind in KINDS {
             for standing in [CALM, BUSY, CLOSED] {
-                assert_eq!(decide(kind, Credential::Pass, standing), Decision::Inside);
+                assert_eq!(
+                    decide(kind, Credential::Pass, || standing),
+                    Decision::Inside
+                );
             }
         }
     }
@@ -209,7 +214,7 @@ mod tests {
         ];
         for (kind, calm, busy, closed) in table {
             for (standing, expected) in [(CALM, calm), (BUSY, busy), (CLOSED, closed)] {
-                let decided = decide(kind, Credential::Nothing, standing);
+                let decided = decide(kind, Credential::Nothing, || standing);
                 assert_eq!(decided, expected, "{kind:?} {standing:?}");
             }
         }
@@ -219,8 +224,8 @@ mod tests {
     fn a_ticket_claims_when_called_and_waits_until_then() {
         for standing in [CALM, BUSY] {
             for kind in [Kind::Navigation, Kind::FormPost] {
-                let called = decide(kind, Credential::Ticket { called: true }, standing);
-                let waits = decide(kind, Credential::Ticket { called: false }, standing);
+                let called = decide(kind, Credential::Ticket { called: true }, || standing);
+                let waits = decide(kind, Credential::Ticket { called: false }, || standing);
                 assert_eq!((called, waits), (Decision::Claim, Decision::Wait));
             }
         }
@@ -230,8 +235,8 @@ mod tests {
     fn a_ticket_is_never_a_pass() {
         for called in [true, false] {
             for kind in KINDS.into_iter().filter(|kind| !kind.is_navigation()) {
-                let ticket = decide(kind, Credential::Ticket { called }, BUSY);
-                assert_eq!(ticket, decide(kind, Credential::Nothing, BUSY));
+                let ticket = decide(kind, Credential::Ticket { called }, || BUSY);
+                assert_eq!(ticket, decide(kind, Credential::Nothing, || BUSY));
             }
         }
     }
@@ -242,7 +247,7 @@ mod tests {
             crawlers: Crawlers::Allow,
             ..BUSY
         };
-        let decided = decide(Kind::Crawler, Credential::Nothing, standing);
+        let decided = decide(Kind::Crawler, Credential::Nothing, || standing);
         assert_eq!(decided, Decision::Uncounted);
     }
 
@@ -251,7 +256,7 @@ mod tests {
         for mode in [Mode::Off, Mode::Shadow] {
             let standing = Standing { mode, ..BUSY };
             for kind in KINDS {
-                let decided = decide(kind, Credential::Nothing, standing);
+                let decided = decide(kind, Credential::Nothing, || standing);
                 assert!(matches!(decided, Decision::Enter | Decision::Uncounted));
             }
         }

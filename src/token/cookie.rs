@@ -25,8 +25,8 @@ const HEADER_BYTES_MAX: usize = 32_768;
 pub struct Found<'a> {
     /// The event's id, as it stands in the name.
     pub event: &'a str,
-    /// The token.
-    pub value: &'a str,
+    /// The token, which is text if it is one.
+    pub value: &'a [u8],
 }
 
 /// Our cookies among all that a request carries.
@@ -42,9 +42,15 @@ pub fn ours<'a>(headers: impl Iterator<Item = &'a HeaderValue>) -> impl Iterator
             let (name, value) = pair.split_at(at);
             Some(Found {
                 event: event_of(name)?,
-                value: std::str::from_utf8(value.get(1..)?).ok()?.trim_matches('"'),
+                value: unquoted(value.get(1..)?),
             })
         })
+}
+
+/// A value without the quotes that it may stand in (RFC 6265 §4.1.1).
+fn unquoted(value: &[u8]) -> &[u8] {
+    let inner = value.strip_prefix(b"\"").unwrap_or(value);
+    inner.strip_suffix(b"\"").unwrap_or(inner)
 }
 
 /// The pairs of a `Cookie` header.
@@ -80,8 +86,7 @@ pub fn named<'a>(
         .flat_map(pairs)
         .filter_map(move |pair| {
             let value = pair.trim_ascii().strip_prefix(name.as_bytes())?;
-            let value = std::str::from_utf8(value.strip_prefix(b"=")?).ok()?;
-            Some(value.trim_matches('"'))
+            std::str::from_utf8(unquoted(value.strip_prefix(b"=")?)).ok()
         })
 }
 
@@ -293,7 +298,8 @@ mod tests {
             value("sumun_main=Z"),
         ];
         let found: Vec<_> = ours(headers.iter()).map(|f| (f.event, f.value)).collect();
-        assert_eq!(found, [("main", "X"), ("sale", "Y"), ("main", "Z")]);
+        let expected: [(&str, &[u8]); 3] = [("main", b"X"), ("sale", b"Y"), ("main", b"Z")];
+        assert_eq!(found, expected);
     }
 
     #[test]

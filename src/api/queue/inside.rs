@@ -111,6 +111,7 @@ impl PublicDoor {
         let in_header = caller.text("sumun-token");
         let cookies = cookie::ours(caller.headers.get_all(header::COOKIE).iter());
         let texts = in_header
+            .map(str::as_bytes)
             .into_iter()
             .chain(cookies.map(|found| found.value));
         let mut events: Vec<Arc<Ledger>> = Vec::new();

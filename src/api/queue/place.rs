@@ -121,7 +121,7 @@ impl PublicDoor {
         let in_header = caller.text("sumun-token");
         let cookies: Vec<&str> = cookie::ours(caller.headers.get_all(header::COOKIE).iter())
             .filter(|found| found.event == ledger.id.as_str() && !found.value.is_empty())
-            .map(|found| found.value)
+            .filter_map(|found| std::str::from_utf8(found.value).ok())
             .take(TOKENS_MAX)
             .collect();
         let shown = field.is_some() || in_header.is_some();
