@@ -133,6 +133,8 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Exchanges {
     fn execute(&self, future: F) {
         let this = self.clone();
         let running = Running::begin(&self.watch);
+        // Large, and tokio moves a task's future with each stage of its life.
+        let future = Box::pin(future);
         tokio::task::spawn_local(async move {
             let _running = running;
             let exchange = Arc::<Exchange>::default();
