@@ -9,7 +9,7 @@
 //! - what a gateway holds: [`server`], [`config`], [`ledger`], [`origins`]
 //! - what a visitor gets: [`reception`]; what the queue does: [`controller`]
 //! - doors: [`gateway`], [`api`]; [`catalog`] of the events behind them
-//! - the whole: [`run`]; to see it: [`demo`]
+//! - the whole: [`run`]; to see it: [`demo`]; to order it about from a terminal: [`operator`]
 
 pub mod alarm;
 pub mod api;
@@ -23,6 +23,7 @@ pub mod incoming;
 pub mod ledger;
 pub mod load;
 pub mod metrics;
+pub mod operator;
 pub mod origin;
 pub mod origins;
 pub mod pages;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use sumun::config::{self, Config, Faults};
 use sumun::demo::{self, DemoError, Summary};
+use sumun::operator::{self, Order};
 use sumun::run::reload::Watch;
 use sumun::run::{self, RunError};
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,6 +46,8 @@ enum Command {
     Key,
     /// Exit code 0 when the gateway is ready (for Docker)
     Health(HealthArguments),
+    #[command(flatten)]
+    Order(Order),
 }
 
 #[derive(Args, Clone)]
@@ -105,18 +108,13 @@ fn main() -> ExitCode {
         Some(Command::Check(check)) => check_file(&check),
         Some(Command::Key) => print_key(),
         Some(Command::Health(health)) => ask_health(&health.admin),
+        Some(Command::Order(order)) => give(&order),
     }
 }
 
 /// The file named, or the first of the usual places that is there.
 fn file(named: Option<&Path>) -> Result<PathBuf, ExitCode> {
-    if let Some(named) = named {
-        return Ok(named.to_owned());
-    }
-    let found = config::FILES
-        .into_iter()
-        .find(|file| Path::new(file).exists());
-    found.map(PathBuf::from).ok_or_else(|| {
+    config::found(named).ok_or_else(|| {
         tell(&format!(
             "no configuration: there is neither {}; name a file by --config, \
              or try `sumun --origin http://127.0.0.1:3000`",
@@ -208,6 +206,25 @@ fn ask_health(admin: &str) -> ExitCode {
         Ok(head) if head.ends_with(b" 200") => ExitCode::SUCCESS,
         Ok(_) => tell(&"not ready"),
         Err(fault) => tell(&format!("no answer from {admin}: {fault}")),
+    }
+}
+
+/// Gives an order to the gateway that runs, or asks it how things stand.
+#[expect(clippy::print_stdout, reason = "this is what was asked for")]
+fn give(order: &Order) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let said = match runtime {
+        Ok(runtime) => runtime.block_on(operator::give(order)),
+        Err(fault) => return tell(&fault),
+    };
+    match said {
+        Ok(said) => {
+            println!("{said}");
+            ExitCode::SUCCESS
+        }
+        Err(trouble) => tell(&trouble),
     }
 }
 

@@ -24,7 +24,7 @@ const RINGS: &[&[&str]] = &[
     &["gateway", "catalog"],
     &["api"],
     &["run"],
-    &["demo"],
+    &["demo", "operator"],
 ];
 
 /// The longest file; what is tested and its tests are counted apart.

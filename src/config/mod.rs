@@ -285,19 +285,7 @@ impl Config {
         certificates: Certificates,
     ) -> Result<Self, Faults> {
         let mut faults = Faults::default();
-        let table = match text.parse::<toml::Table>() {
-            Ok(table) => table,
-            Err(error) => {
-                let (line, column) = place(text, error.span().map_or(0, |span| span.start));
-                let remedy = format!("no TOML: {}", error.message().replace('\n', ", "));
-                faults.add(&format!("line {line}, column {column}"), "", remedy);
-                return Err(faults);
-            }
-        };
-        let mut file: Map<String, Value> = table
-            .into_iter()
-            .map(|(name, value)| (name, json(value)))
-            .collect();
+        let mut file = written(text)?;
         let sources = environment::lay_over(&mut file, variables, &mut faults);
         let mut sound = check(
             &Value::Object(file),
@@ -321,6 +309,34 @@ impl Config {
         });
         match config {
             Some(config) if faults.is_empty() => Ok(config),
+            _ => Err(faults),
+        }
+    }
+
+    /// Where the admin door is, and nothing else of a file: whoever has to give an
+    /// order is not to be held up by a fault elsewhere in it.
+    ///
+    /// # Errors
+    /// All faults of `[admin]`, or the one of a text that is no TOML.
+    pub fn admin_of(
+        text: &str,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Admin, Faults> {
+        let mut faults = Faults::default();
+        let mut file = written(text)?;
+        file.retain(|name, _| name == "admin");
+        let of_admin = variables.filter(|(name, _)| name.starts_with("SUMUN_ADMIN_"));
+        environment::lay_over(&mut file, of_admin, &mut faults);
+        let (file, spelling) = (Value::Object(file), Spelling::File);
+        let mut sound = check(&file, raw::FILE_KEYS, spelling, "", &mut faults);
+        let admin = sound.remove("admin").unwrap_or_else(|| Map::new().into());
+        let admin = serde_json::from_value(admin).unwrap_or_else(|error| {
+            faults.add("admin", "", error.to_string());
+            raw::RawAdmin::default()
+        });
+        let admin = resolve::admin(admin, &mut faults);
+        match admin {
+            Some(admin) if faults.is_empty() => Ok(admin),
             _ => Err(faults),
         }
     }
@@ -351,6 +367,30 @@ impl Config {
         file.insert("event".to_owned(), events);
         Self::parse(&file.to_string(), variables)
     }
+}
+
+/// What a file says, key by key.
+fn written(text: &str) -> Result<Map<String, Value>, Faults> {
+    match text.parse::<toml::Table>() {
+        Ok(table) => Ok(table
+            .into_iter()
+            .map(|(name, value)| (name, json(value)))
+            .collect()),
+        Err(error) => {
+            let (line, column) = place(text, error.span().map_or(0, |span| span.start));
+            let remedy = format!("no TOML: {}", error.message().replace('\n', ", "));
+            let mut faults = Faults::default();
+            faults.add(&format!("line {line}, column {column}"), "", remedy);
+            Err(faults)
+        }
+    }
+}
+
+/// The file named, or the first of [`FILES`] that is there.
+#[must_use]
+pub fn found(named: Option<&Path>) -> Option<PathBuf> {
+    let usual = || FILES.into_iter().map(Path::new).find(|file| file.exists());
+    named.or_else(usual).map(Path::to_owned)
 }
 
 /// What the file says, to be parsed.

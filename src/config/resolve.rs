@@ -249,7 +249,7 @@ fn hosts(path: &str, written: &[String], faults: &mut Faults) -> Vec<String> {
     sound
 }
 
-fn admin(raw: RawAdmin, faults: &mut Faults) -> Option<Admin> {
+pub(super) fn admin(raw: RawAdmin, faults: &mut Faults) -> Option<Admin> {
     let before = faults.len();
     let token = secret("admin.token", raw.token, raw.token_file.as_ref(), faults);
     let told = faults.len() > before;

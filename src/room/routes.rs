@@ -140,6 +140,26 @@ impl Routes {
         &self.events
     }
 
+    /// The path by which an event covers a request: the longest, for people.
+    #[must_use]
+    pub fn claim(&self, event: usize, asked: &Asked<'_>) -> Option<&str> {
+        let paths = &self.events.get(event)?.paths;
+        let all = all(asked.path);
+        let claims = paths.iter().filter(|claim| {
+            let claim = claim.as_bytes();
+            all.iter().any(|path| covers(claim, path))
+        });
+        claims.max_by_key(|claim| claim.len()).map(String::as_str)
+    }
+
+    /// The first `exclude` of an event that holds for a request, for people.
+    #[must_use]
+    pub fn exclusion(&self, event: usize, asked: &Asked<'_>) -> Option<&Exclude> {
+        let path = all(asked.path).into_iter().next()?;
+        let mut rules = self.events.get(event)?.exclude.iter();
+        rules.find(|rule| rule.holds(&path, asked))
+    }
+
     /// One answer for all readings of a path.
     fn settle<P: AsRef<[u8]>>(
         &self,
@@ -214,6 +234,15 @@ impl Exclude {
             self.methods.is_empty() || self.methods.iter().any(|method| method == asked.method);
         let by_client = self.from.is_empty() || contains(&self.from, asked.client);
         by_path && by_query && by_method && by_client
+    }
+}
+
+/// Every reading of a path; none where there are too many.
+fn all(path: &str) -> Vec<Vec<u8>> {
+    match readings(path) {
+        Readings::One(one) => vec![one.into_owned()],
+        Readings::Many(many) => many,
+        Readings::TooMany => Vec::new(),
     }
 }
 

@@ -40,6 +40,7 @@ mod gate;
 mod handover;
 mod multiplexed;
 mod operator;
+mod orders;
 mod origins;
 mod process;
 mod proxy;

@@ -1,10 +1,11 @@
 //! The admin door: events and their settings, what they are doing now, and
 //! the levers of the operator; health and metrics beside them.
 //!
-//! `guard` keeps the rules of the door, `events` and `status` answer the
+//! `guard` keeps the rules of the door, `events`, `status` and `explain` answer the
 //! calls, `wanted` reads what a caller wants an event to be.
 
 mod events;
+mod explain;
 mod guard;
 mod origins;
 mod problem;
@@ -95,6 +96,7 @@ impl AdminDoor {
                     .delete(events::remove),
             )
             .route("/v1/origins", get(origins::list))
+            .route("/v1/explain", post(explain::explain))
             .route("/v1/events/{event}/limit", put(events::limit))
             .route("/v1/events/{event}/status", get(status::show))
             .route(
@@ -156,7 +158,7 @@ async fn metrics(State(door): State<Arc<Door>>) -> Response {
 }
 
 async fn no_path() -> Problem {
-    let detail = "the calls of this door are /v1/events and below, /v1/origins, /healthz, /readyz and /metrics";
+    let detail = "the calls of this door are /v1/events and below, /v1/origins, /v1/explain, /healthz, /readyz and /metrics";
     Problem::new(StatusCode::NOT_FOUND, "path", "No such path", detail)
 }
 

@@ -58,7 +58,7 @@ impl Doors {
 
 /// A running gateway; it ends with the test.
 pub(crate) struct Process {
-    doors: Doors,
+    pub(crate) doors: Doors,
     child: Child,
     /// Its log, and the file of one that has no other.
     folder: TempDir,
