@@ -52,6 +52,7 @@ pub const FILE_KEYS: &[Key] = &[
     key("origin_health", Kind::Table(ORIGIN_HEALTH_KEYS)),
     key("origin_check", Kind::Table(ORIGIN_CHECK_KEYS)),
     key("origin_tls", Kind::Table(ORIGIN_TLS_KEYS)),
+    key("route", Kind::Tables(ROUTE_KEYS)),
     key("event", Kind::Tables(FILE_EVENT_KEYS)),
 ];
 
@@ -155,6 +156,11 @@ const STORE_KEYS: &[Key] = &[
     key("ca_file", Kind::Text(4000)),
 ];
 
+const ROUTE_KEYS: &[Key] = &[
+    key("pattern", Kind::Text(500)),
+    key("event", Kind::Text(100)),
+];
+
 const NAMED_SECRET_KEYS: &[Key] = &[
     key("id", Kind::Text(100)),
     key("secret", Kind::Secret),
@@ -214,7 +220,16 @@ pub(super) struct RawFile {
     pub(super) origin_health: RawOriginHealth,
     pub(super) origin_check: RawOriginCheck,
     pub(super) origin_tls: RawOriginTls,
+    pub(super) route: Vec<RawRoute>,
     pub(super) event: Vec<RawEvent>,
+}
+
+/// `[[route]]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRoute {
+    pub(super) pattern: Option<String>,
+    pub(super) event: Option<String>,
 }
 
 /// `[timeouts]`.

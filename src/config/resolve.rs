@@ -16,6 +16,7 @@ use super::{
         RawAdmin, RawApi, RawFile, RawLimits, RawNamedSecret, RawSigning, RawStore, RawTimeouts,
     },
     secrets::secret,
+    tracking,
 };
 use crate::room::{
     event::{EventSettings, Secret},
@@ -77,7 +78,6 @@ pub(super) fn config(
     let store = store(raw.store, faults);
     let signing = signing(raw.signing, &store, faults);
     let api = api(raw.api, faults);
-    let limits = limits(&raw.limits, faults);
     let (events, written_events) = events(raw.event, &pass_hosts, faults);
     let state_dir = raw.state_dir.unwrap_or_else(|| "sumun-state".to_owned());
     Some(Config {
@@ -96,7 +96,7 @@ pub(super) fn config(
         drain_delay: raw.drain_delay.unwrap_or(Duration::from_secs(5)),
         drain_timeout: raw.drain_timeout.unwrap_or(Duration::from_secs(20)),
         timeouts: timeouts(&raw.timeouts),
-        limits,
+        limits: limits(&raw.limits, faults),
         origin_pool: to.pool,
         origin_health: to.health,
         origin_check: to.check,
@@ -108,6 +108,7 @@ pub(super) fn config(
         api,
         store,
         signing,
+        routes: tracking::routes(raw.route, faults),
         events,
         written_events,
         event_origins: to.events,

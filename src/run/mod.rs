@@ -43,6 +43,7 @@ use crate::metrics::{self as names, Metrics};
 use crate::origin::Resolver;
 use crate::origins::{Fleet, Keeper};
 use crate::reception::Reception;
+use crate::room::event::EventId;
 use crate::server;
 use crate::store::StoreError;
 use crate::tls::{self, Front};
@@ -213,7 +214,7 @@ pub async fn run(
     let mut tasks: Vec<_> = doors.map(tokio::spawn).collect();
     let catalog = Arc::clone(&parts.catalog);
     tasks.push(tokio::spawn(async move { catalog.run().await }));
-    tasks.push(tokio::spawn(upkeep(Arc::clone(&parts.reception))));
+    tasks.extend(housekeeping(&parts.reception));
     tasks.push(tokio::spawn(Keeper::new(Arc::clone(&parts.fleet)).run()));
     let certificates = Arc::new(Notify::new());
     let origins: Vec<String> = config.origins.iter().map(ToString::to_string).collect();
@@ -303,6 +304,7 @@ impl Parts {
         });
         describe(&metrics, &bench.config.load());
         let reception = Arc::new(Reception::new(keyring, metrics, clock));
+        reception.tracker.change(force::tracking(config));
         let catalog = Catalog::new(Arc::clone(&bench), Arc::clone(&reception), base(config));
         let catalog = Arc::new(catalog);
         let kept = open::kept(config, memory, &catalog).map(Arc::new);
@@ -451,6 +453,23 @@ async fn serve_admin(listener: TcpListener, router: axum::Router) {
     };
     if let Err(fault) = served.await {
         error!(%fault, "the admin door is shut");
+    }
+}
+
+fn housekeeping(reception: &Arc<Reception>) -> [tokio::task::JoinHandle<()>; 2] {
+    [
+        tokio::spawn(upkeep(Arc::clone(reception))),
+        tokio::spawn(tracked(Arc::clone(reception))),
+    ]
+}
+
+/// Puts together what the data threads have counted of routes.
+async fn tracked(reception: Arc<Reception>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let site = reception.site.load_full();
+        let is_there = |event: &EventId| site.ledgers.get(event.as_str()).is_some();
+        reception.tracker.gather(is_there);
     }
 }
 

@@ -148,7 +148,8 @@ async fn readyz(State(door): State<Arc<Door>>) -> Response {
 }
 
 async fn metrics(State(door): State<Arc<Door>>) -> Response {
-    let mut answer = plain(door.reception.metrics.render());
+    let text = door.reception.metrics.render() + &door.reception.tracker.render();
+    let mut answer = plain(text);
     // The text format's version: the Prometheus exposition formats.
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     answer.headers_mut().insert(header::CONTENT_TYPE, kind);
