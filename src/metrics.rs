@@ -84,6 +84,7 @@ names! {
     ROUTE_IN_FLIGHT = "route_requests_in_flight", Kind::Gauge, None, "Requests under way, until the last byte of their answers, by route.";
     ROUTE_FIRST_BYTE = "route_first_byte_seconds", Kind::Histogram(&[]), Some(Unit::Seconds), "From sending a request to the origin to the head of its answer, by route.";
     ACCESS_LOG_DROPPED = "access_log_dropped_total", Kind::Counter, None, "Lines of the access log that were dropped, by reason: full or unwritable.";
+    STATISTICS_LOST = "statistics_lost_total", Kind::Counter, None, "Slices of statistics that were given up because the store could not keep them.";
     REFUSALS = "refusals_total", Kind::Counter, None, "Requests refused before a decision, by reason.";
     TICKETS_ISSUED = "tickets_issued_total", Kind::Counter, None, "Numbers given.";
     TICKETS_ABANDONED = "tickets_abandoned_total", Kind::Counter, None, "Offers that lapsed unclaimed.";

@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use front::Certificates;
 pub use log::{AccessFormat, Log, LogFormat, LogLevel};
 
-pub use tracking::Route;
+pub use tracking::{Route, Statistics};
 
 pub use origins::{Origin, OriginCheck, OriginHealth, OriginHost, OriginPool, OriginTls};
 
@@ -107,6 +107,8 @@ pub struct Config {
     pub store: Store,
     /// `[signing]`.
     pub signing: Signing,
+    /// `[statistics]`.
+    pub statistics: Statistics,
     /// Each `[[route]]`, in order.
     #[serde(rename = "route")]
     pub routes: Vec<Route>,

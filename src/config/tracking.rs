@@ -1,10 +1,13 @@
-//! The operator's routes: from what the file says to what is used.
+//! The operator's routes and `[statistics]`: from what the file says to what is used.
+
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::raw::RawRoute;
+use super::raw::{RawRoute, RawStatistics};
 use crate::room::event::EventId;
 use crate::room::faults::Faults;
+use crate::room::units;
 use crate::tracking::{Named, Pattern};
 
 /// `[[route]]`.
@@ -20,6 +23,33 @@ impl Serialize for Route {
             map.serialize_entry("event", event.as_str())?;
         }
         map.end()
+    }
+}
+
+/// `[statistics]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Statistics {
+    /// Whether routes are tracked and statistics kept.
+    pub enabled: bool,
+    /// How long slices of ten seconds are kept.
+    #[serde(with = "units::as_text")]
+    pub seconds: Duration,
+    /// How long slices of a minute are kept.
+    #[serde(with = "units::as_text")]
+    pub minutes: Duration,
+    /// How long slices of an hour are kept.
+    #[serde(with = "units::as_text")]
+    pub hours: Duration,
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+pub(super) fn statistics(raw: &RawStatistics) -> Statistics {
+    Statistics {
+        enabled: raw.enabled.unwrap_or(true),
+        seconds: raw.seconds.unwrap_or(2 * HOUR),
+        minutes: raw.minutes.unwrap_or(48 * HOUR),
+        hours: raw.hours.unwrap_or(90 * 24 * HOUR),
     }
 }
 

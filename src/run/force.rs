@@ -222,8 +222,13 @@ fn kept_log(runs: &Config, next: &Config) -> bool {
 pub(super) fn tracking(config: &Config) -> Tracking {
     let named = config.routes.iter().map(|route| route.0.clone());
     Tracking {
-        enabled: true,
+        enabled: config.statistics.enabled,
         named: named.collect(),
+        keep: [
+            config.statistics.seconds,
+            config.statistics.minutes,
+            config.statistics.hours,
+        ],
     }
 }
 
@@ -393,7 +398,9 @@ mod tests {
             "origin_http2" | "proxy_protocol" | "forward_token" | "origin_health.eject_5xx" => {
                 "true"
             }
-            "http2" | "log.access" | "origin_tls.verify" => "false",
+            "http2" | "log.access" | "origin_tls.verify" | "statistics.enabled" => "false",
+            "statistics.seconds" => "\"3h\"",
+            "statistics.minutes" | "statistics.hours" => "\"3d\"",
             "pass_hosts" => "[\"b.example\"]",
             "route" => "[{ pattern = \"/products/{slug}\" }]",
             "state_dir" | "log.access_file" => "\"elsewhere\"",

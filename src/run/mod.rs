@@ -10,6 +10,7 @@ mod memory;
 mod open;
 mod origins;
 pub mod reload;
+mod statistics;
 mod threads;
 mod turn;
 
@@ -18,6 +19,7 @@ pub use keys::fresh_secret;
 use memory::Kept;
 use origins::Planner;
 pub use reload::Reload;
+use statistics::Statistician;
 use threads::Steering;
 pub use turn::take_over;
 use turn::{Lock, Step};
@@ -43,7 +45,6 @@ use crate::metrics::{self as names, Metrics};
 use crate::origin::Resolver;
 use crate::origins::{Fleet, Keeper};
 use crate::reception::Reception;
-use crate::room::event::EventId;
 use crate::server;
 use crate::store::StoreError;
 use crate::tls::{self, Front};
@@ -214,7 +215,9 @@ pub async fn run(
     let mut tasks: Vec<_> = doors.map(tokio::spawn).collect();
     let catalog = Arc::clone(&parts.catalog);
     tasks.push(tokio::spawn(async move { catalog.run().await }));
-    tasks.extend(housekeeping(&parts.reception));
+    tasks.push(tokio::spawn(upkeep(Arc::clone(&parts.reception))));
+    let statistician = Arc::new(Statistician::new(&parts.bench, &parts.reception));
+    tasks.push(statistician.begin());
     tasks.push(tokio::spawn(Keeper::new(Arc::clone(&parts.fleet)).run()));
     let certificates = Arc::new(Notify::new());
     let origins: Vec<String> = config.origins.iter().map(ToString::to_string).collect();
@@ -245,16 +248,14 @@ pub async fn run(
         tasks.push(tokio::spawn(Arc::clone(kept).keep()));
     }
     parts.reception.set_ready();
-    tell(Running {
-        reception: Arc::clone(&parts.reception),
-        catalog: Arc::clone(&parts.catalog),
-    });
+    tell(parts.running());
     info!(%listen, origins = %origins.join(", "), events, "sumun is ready");
     shutdown.await;
     parts.drain(&helm, &drain, data).await;
     for task in tasks {
         task.abort();
     }
+    statistician.finish().await;
     parts.save();
     info!("sumun has stopped");
     Ok(())
@@ -328,9 +329,16 @@ impl Parts {
         Ok((parts, planner))
     }
 
+    fn running(&self) -> Running {
+        Running {
+            reception: Arc::clone(&self.reception),
+            catalog: Arc::clone(&self.catalog),
+        }
+    }
+
     fn save(&self) {
         if let Some(kept) = &self.kept
-            && let Err(fault) = kept.save()
+            && let Err(fault) = kept.save().and_then(|()| kept.save_statistics())
         {
             error!(%fault, "the state cannot be written to state_dir");
         }
@@ -453,23 +461,6 @@ async fn serve_admin(listener: TcpListener, router: axum::Router) {
     };
     if let Err(fault) = served.await {
         error!(%fault, "the admin door is shut");
-    }
-}
-
-fn housekeeping(reception: &Arc<Reception>) -> [tokio::task::JoinHandle<()>; 2] {
-    [
-        tokio::spawn(upkeep(Arc::clone(reception))),
-        tokio::spawn(tracked(Arc::clone(reception))),
-    ]
-}
-
-/// Puts together what the data threads have counted of routes.
-async fn tracked(reception: Arc<Reception>) {
-    loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let site = reception.site.load_full();
-        let is_there = |event: &EventId| site.ledgers.get(event.as_str()).is_some();
-        reception.tracker.gather(is_there);
     }
 }
 

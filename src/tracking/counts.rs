@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::room::gate::{LATENCY_BUCKETS, latency_bucket};
 
 /// Classes of answers: 1xx to 5xx.
-pub(super) const CLASSES: usize = 5;
+pub const CLASSES: usize = 5;
 
 /// The words of the classes, in order.
-pub(super) const CLASS_WORDS: [&str; CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+pub const CLASS_WORDS: [&str; CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// What was counted of one route, or of all others.
 #[derive(Clone, Debug, PartialEq, Eq)]

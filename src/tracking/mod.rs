@@ -13,19 +13,24 @@ mod heavy;
 mod naming;
 mod pattern;
 mod recorder;
+mod rolls;
 mod shown;
+mod slice;
 mod table;
 mod template;
 mod tracker;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::room::event::EventId;
 
-pub use counts::Counts;
+pub use counts::{CLASS_WORDS, CLASSES, Counts};
 pub use naming::ROUTE_BYTES_MAX;
 pub use pattern::Pattern;
 pub use recorder::{Came, Recorder, Track};
+pub use rolls::{Due, STEPS, Sight};
+pub use slice::{Slice, Totals, WAIT_BUCKETS, wait_bound, wait_bucket};
 pub use tracker::Tracker;
 
 /// Routes that are kept for each event, by each thread and by the gateway.
@@ -54,6 +59,8 @@ pub struct Tracking {
     pub enabled: bool,
     /// The operator's routes, in order: the first that fits names a path.
     pub named: Arc<[Named]>,
+    /// How long slices are kept, by [`STEPS`].
+    pub keep: [Duration; STEPS.len()],
 }
 
 impl Default for Tracking {
@@ -61,6 +68,7 @@ impl Default for Tracking {
         Self {
             enabled: true,
             named: Arc::default(),
+            keep: [2, 48, 90 * 24].map(|hours| Duration::from_secs(hours * 3_600)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! All threads' counts together: the gateway's routes.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,8 @@ use arc_swap::ArcSwap;
 
 use super::fanout::Fanout;
 use super::heavy::Heavy;
-use super::{Batch, Counts, ROUTES_MAX, Tracking};
+use super::rolls::Rolls;
+use super::{Batch, Counts, Due, ROUTES_MAX, Sight, Tracking};
 use crate::room::event::EventId;
 
 /// Batches that may lie here until they are looked at.
@@ -35,6 +36,7 @@ pub struct Tracker {
     threads: AtomicUsize,
     inbox: Mutex<Vec<Batch>>,
     events: Mutex<HashMap<EventId, Routes>>,
+    rolls: Mutex<Rolls>,
     gathered: AtomicU64,
 }
 
@@ -71,7 +73,8 @@ impl Tracker {
         }
     }
 
-    pub(super) fn tracking(&self) -> Arc<Tracking> {
+    /// What is tracked now.
+    pub fn tracking(&self) -> Arc<Tracking> {
         self.tracking.load_full()
     }
 
@@ -96,15 +99,44 @@ impl Tracker {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn rolls(&self) -> MutexGuard<'_, Rolls> {
+        self.rolls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in how an event stands.
+    pub fn see(&self, event: &EventId, sight: Sight) {
+        let is_counted = self.tracking.load().enabled;
+        self.rolls().see(event, sight, is_counted);
+    }
+
+    /// The slices that are to be kept at this Unix second, and how many were
+    /// given up because they could not be; at the end all that there are.
+    pub fn due(&self, second: u64, at_the_end: bool) -> (BTreeMap<Due, Vec<u8>>, u64) {
+        let mut rolls = self.rolls();
+        rolls.turn(second, at_the_end);
+        rolls.due()
+    }
+
+    /// What could not be kept: it is due again.
+    pub fn put_back(&self, undone: BTreeMap<Due, Vec<u8>>) {
+        self.rolls().put_back(undone);
+    }
+
     /// Puts together what threads have told since; call it each second.
     /// `is_there` says which events are left.
     pub fn gather(&self, is_there: impl Fn(&EventId) -> bool) {
         let batches = std::mem::take(&mut *self.inbox());
         let mut events = self.events();
         events.retain(|event, _| is_there(event));
+        let mut rolls = self.rolls();
+        rolls.keep_events(&is_there);
         let mut shown: usize = events.values().map(Routes::shown).sum();
         for batch in batches {
             if is_there(&batch.event) {
+                for told in &batch.routes {
+                    rolls.count(&batch.event, Some(&told.name), &told.counts);
+                }
+                rolls.count(&batch.event, None, &batch.other);
                 let routes = events.entry(batch.event.clone()).or_default();
                 let before = routes.shown();
                 routes.take_in(batch, SHOWN_MAX.saturating_sub(shown));

@@ -9,7 +9,7 @@
 //!   `unchanged`; behind a real haproxy: `announced`
 //! - programs: `api`; a real Chromium: `browser`
 //! - the operator: `operator`, `command`, `config`, `counted`, `routes`, `reload`, `reloaded`, `process`,
-//!   `request_id`, `accessed`
+//!   `request_id`, `accessed`, `statistics`
 //!
 //! What breaks stands in `tests/failure`, the store's contract in
 //! `tests/store`, the promises by seeds in `tests/simulation`.
@@ -52,5 +52,6 @@ mod second;
 mod shutdown;
 mod sockets;
 mod stalled;
+mod statistics;
 mod unchanged;
 mod waiting;

@@ -8,6 +8,7 @@ mod events;
 mod guard;
 mod origins;
 mod problem;
+mod stats;
 mod status;
 mod wanted;
 
@@ -97,6 +98,7 @@ impl AdminDoor {
             .route("/v1/origins", get(origins::list))
             .route("/v1/events/{event}/limit", put(events::limit))
             .route("/v1/events/{event}/status", get(status::show))
+            .route("/v1/events/{event}/stats", get(stats::show))
             .route(
                 "/v1/events/{event}/sessions/{session}",
                 delete(status::end_session),
