@@ -87,4 +87,6 @@ struct Told {
     counts: Counts,
     /// Answers under way now.
     in_flight: u32,
+    /// It is counted only where another thread has seen the route.
+    is_hearsay: bool,
 }

@@ -191,9 +191,13 @@ impl Recorder {
         let Some(table) = tables.iter().find(|table| table.event == *event) else {
             return;
         };
-        if self.tracking.borrow().enabled {
-            let place = self.known(table, path);
-            table.count(place, 0, |counts| counts.conversions += 1);
+        if !self.tracking.borrow().enabled {
+            return;
+        }
+        match self.known(table, path) {
+            Some(place) => table.count(Some(place), 0, |counts| counts.conversions += 1),
+            // The name is still where it was looked for.
+            None => table.converted(&self.scratch.borrow()),
         }
     }
 

@@ -20,7 +20,12 @@ pub(super) struct Table {
 struct Inner {
     heavy: Heavy<Route>,
     other: Counts,
+    /// Routes, unknown here, where somebody had waited and got in.
+    conversions: Vec<Arc<str>>,
 }
+
+/// Such routes that wait to be told of; the others are counted as one.
+const CONVERSIONS_MAX: usize = 1_024;
 
 #[derive(Default)]
 struct Route {
@@ -44,6 +49,7 @@ impl Table {
             inner: RefCell::new(Inner {
                 heavy: Heavy::new(ROUTES_MAX),
                 other: Counts::default(),
+                conversions: Vec::new(),
             }),
         }
     }
@@ -119,6 +125,16 @@ impl Table {
         }
     }
 
+    /// Somebody got in who had waited at a route: another thread may know it.
+    pub(super) fn converted(&self, name: &str) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.conversions.len() < CONVERSIONS_MAX {
+            inner.conversions.push(name.into());
+        } else {
+            inner.other.conversions += 1;
+        }
+    }
+
     /// Halves the weights.
     pub(super) fn age(&self) {
         self.inner.borrow_mut().heavy.age();
@@ -135,9 +151,19 @@ impl Table {
                     name: Arc::clone(&row.name),
                     counts: std::mem::take(&mut row.value.fresh),
                     in_flight,
+                    is_hearsay: false,
                 });
             }
         }
+        routes.extend(inner.conversions.drain(..).map(|name| Told {
+            name,
+            counts: Counts {
+                conversions: 1,
+                ..Counts::default()
+            },
+            in_flight: 0,
+            is_hearsay: true,
+        }));
         Batch {
             thread,
             event: self.event.clone(),

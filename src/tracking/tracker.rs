@@ -133,11 +133,13 @@ impl Tracker {
         let mut shown: usize = events.values().map(Routes::shown).sum();
         for batch in batches {
             if is_there(&batch.event) {
+                let routes = events.entry(batch.event.clone()).or_default();
                 for told in &batch.routes {
-                    rolls.count(&batch.event, Some(&told.name), &told.counts);
+                    let is_known = !told.is_hearsay || routes.heavy.find(&told.name).is_some();
+                    let name = is_known.then_some(&*told.name);
+                    rolls.count(&batch.event, name, &told.counts);
                 }
                 rolls.count(&batch.event, None, &batch.other);
-                let routes = events.entry(batch.event.clone()).or_default();
                 let before = routes.shown();
                 routes.take_in(batch, SHOWN_MAX.saturating_sub(shown));
                 shown = (shown + routes.shown()).saturating_sub(before);
@@ -195,6 +197,10 @@ impl Routes {
             if told.in_flight > 0 {
                 flying.push((Arc::clone(&told.name), told.in_flight));
             }
+            if told.is_hearsay && self.heavy.find(&told.name).is_none() {
+                self.other.add(&told.counts);
+                continue;
+            }
             let placed = self.heavy.put(&told.name, told.counts.requests());
             let Some(row) = self.heavy.at(placed.place, placed.epoch) else {
                 continue;
@@ -241,6 +247,7 @@ mod tests {
                 ..Counts::default()
             },
             in_flight: 1,
+            is_hearsay: false,
         }
     }
 
@@ -304,6 +311,31 @@ mod tests {
         assert!(answers(&tracker, "/heavy").is_some());
         let series = tracker.render().lines().count();
         assert!(series < 30 * (SHOWN_PER_EVENT + 2), "{series}");
+    }
+
+    #[test]
+    fn what_is_only_heard_of_makes_no_route() {
+        let tracker = Tracker::default();
+        let heard = |name: &str| Told {
+            counts: Counts {
+                conversions: 1,
+                ..Counts::default()
+            },
+            is_hearsay: true,
+            ..told(name, 0)
+        };
+        hand_in(&tracker, vec![told("/sale", 1)]);
+        hand_in(&tracker, vec![heard("/sale"), heard("/forged")]);
+        let conversions = |route: &str| {
+            let name = "sumun_route_conversions_total";
+            line(
+                &tracker,
+                &format!("{name}{{event=\"main\",route=\"{route}\"}}"),
+            )
+        };
+        assert_eq!(conversions("/sale"), Some(1));
+        assert_eq!(conversions("/forged"), None);
+        assert_eq!(conversions("(other)"), Some(1));
     }
 
     #[test]
