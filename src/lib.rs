@@ -5,7 +5,7 @@
 //!
 //! - rules and names: [`room`], [`metrics`]; then [`clock`], [`alarm`], [`incoming`]
 //! - one trade each: [`tls`], [`token`], [`store`], [`visitor`], [`origin`], [`load`],
-//!   [`pages`]
+//!   [`pages`], [`tracking`]
 //! - what a gateway holds: [`server`], [`config`], [`ledger`], [`origins`]
 //! - what a visitor gets: [`reception`]; what the queue does: [`controller`]
 //! - doors: [`gateway`], [`api`]; [`catalog`] of the events behind them
@@ -34,4 +34,5 @@ pub mod server;
 pub mod store;
 pub mod tls;
 pub mod token;
+pub mod tracking;
 pub mod visitor;

@@ -55,6 +55,7 @@ pub struct Meter {
     slots: Box<[Slot]>,
     in_flight: AtomicU64,
     newest_answer_ms: AtomicU64,
+    arrived: AtomicU64,
 }
 
 impl Default for Meter {
@@ -63,6 +64,7 @@ impl Default for Meter {
             slots: (0..WINDOW_SECONDS_MAX + 2).map(|_| Slot::new()).collect(),
             in_flight: AtomicU64::new(0),
             newest_answer_ms: AtomicU64::new(u64::MAX),
+            arrived: AtomicU64::new(0),
         }
     }
 }
@@ -96,6 +98,7 @@ impl Meter {
 
     /// A visitor came who holds nothing.
     pub fn arrival(&self, now_ms: u64) {
+        self.arrived.fetch_add(1, Ordering::Relaxed);
         if let Some(slot) = self.slot(now_ms) {
             slot.arrivals.fetch_add(1, Ordering::Relaxed);
         }
@@ -115,6 +118,12 @@ impl Meter {
         if let Some(bucket) = bucket {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// All who came and held nothing.
+    #[must_use]
+    pub fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
     }
 
     /// Requests at the origin now.

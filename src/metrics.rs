@@ -3,9 +3,11 @@
 //!
 //! Each server has a recorder of its own, so that two can live in one
 //! process. Label values come from our own closed sets and from event ids,
-//! never from a request.
+//! never from a request; routes alone are told of paths, bounded in number and
+//! length (`tracking`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
@@ -74,7 +76,15 @@ names! {
     ORIGIN_WAITS = "origin_connection_waits_total", Kind::Counter, None, "Waits for a connection to an origin that have ended, by result.";
     ORIGIN_ATTEMPTS_FAILED = "origin_attempts_failed_total", Kind::Counter, None, "Attempts at an origin that failed by its own fault, by kind; what was then answered by another one and bodies that broke off are among them.";
     ORIGIN_EJECTIONS = "origin_ejections_total", Kind::Counter, None, "Times that an origin was ejected or taken out by its checks, by reason.";
+    ROUTE_VIEWS = "route_views_total", Kind::Counter, None, "Navigations that the site answered with a page, of an event's heaviest routes.";
+    ROUTE_ANSWERS = "route_answers_total", Kind::Counter, None, "Answers to requests that went to the origin, by route and class of status.";
+    ROUTE_WAITING_PAGES = "route_waiting_pages_total", Kind::Counter, None, "Waiting pages shown, by the route that was asked for.";
+    ROUTE_CONVERSIONS = "route_conversions_total", Kind::Counter, None, "Visitors who got in after they had waited, by the route where they waited.";
+    ROUTE_SENT_BYTES = "route_sent_bytes_total", Kind::Counter, None, "Bytes of answers' bodies that were sent, by route.";
+    ROUTE_IN_FLIGHT = "route_requests_in_flight", Kind::Gauge, None, "Requests under way, until the last byte of their answers, by route.";
+    ROUTE_FIRST_BYTE = "route_first_byte_seconds", Kind::Histogram(&[]), Some(Unit::Seconds), "From sending a request to the origin to the head of its answer, by route.";
     ACCESS_LOG_DROPPED = "access_log_dropped_total", Kind::Counter, None, "Lines of the access log that were dropped, by reason: full or unwritable.";
+    STATISTICS_LOST = "statistics_lost_total", Kind::Counter, None, "Slices of statistics that were given up because the store could not keep them.";
     REFUSALS = "refusals_total", Kind::Counter, None, "Requests refused before a decision, by reason.";
     TICKETS_ISSUED = "tickets_issued_total", Kind::Counter, None, "Numbers given.";
     TICKETS_ABANDONED = "tickets_abandoned_total", Kind::Counter, None, "Offers that lapsed unclaimed.";
@@ -111,7 +121,10 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut builder = PrometheusBuilder::new();
         for name in ALL {
-            if let Kind::Histogram(buckets) = name.kind {
+            // Without buckets here it is written by its owner (`Families`).
+            if let Kind::Histogram(buckets) = name.kind
+                && !buckets.is_empty()
+            {
                 let matcher = Matcher::Full(name.name.to_owned());
                 builder = match builder.set_buckets_for_metric(matcher, buckets) {
                     Ok(builder) => builder,
@@ -245,6 +258,75 @@ fn label_of<'a>(line: &'a str, label: &str) -> Option<&'a str> {
     }
 }
 
+/// Longest value of a label, in characters.
+const LABEL_MAX: usize = 200;
+
+/// Series that come and go, which the exporter cannot forget: written anew
+/// each time, family by family.
+#[derive(Default)]
+pub struct Families(BTreeMap<&'static str, String>);
+
+impl Families {
+    fn lines(&mut self, name: &Name) -> &mut String {
+        self.0.entry(name.name).or_insert_with(|| {
+            let (family, help) = (name.name, name.help);
+            let kind = match name.kind {
+                Kind::Counter => "counter",
+                Kind::Gauge => "gauge",
+                Kind::Histogram(_) => "histogram",
+            };
+            format!("# HELP {family} {help}\n# TYPE {family} {kind}\n")
+        })
+    }
+
+    /// A series of a counter or of a gauge.
+    pub fn count(&mut self, name: &Name, labels: &[Labelled<'_>], value: u64) {
+        let series = format!("{}{} {value}\n", name.name, braced(labels, None));
+        self.lines(name).push_str(&series);
+    }
+
+    /// A series of a histogram: how many are at most each bound, how many
+    /// there are, and their sum.
+    pub fn histogram(
+        &mut self,
+        name: &Name,
+        labels: &[Labelled<'_>],
+        buckets: &[(f64, u64)],
+        (count, sum): (u64, f64),
+    ) {
+        let family = name.name;
+        let lines = self.lines(name);
+        let bounds = buckets
+            .iter()
+            .map(|(bound, below)| (bound.to_string(), *below));
+        for (bound, below) in bounds.chain([("+Inf".to_owned(), count)]) {
+            let labels = braced(labels, Some(&bound));
+            // Writing to a String cannot fail.
+            let _ = writeln!(lines, "{family}_bucket{labels} {below}");
+        }
+        let labels = braced(labels, None);
+        let _ = writeln!(lines, "{family}_sum{labels} {sum}");
+        let _ = writeln!(lines, "{family}_count{labels} {count}");
+    }
+
+    /// The text of all.
+    #[must_use]
+    pub fn finish(self) -> String {
+        self.0.into_values().collect()
+    }
+}
+
+/// Labels as they stand in a series, values escaped and bounded.
+fn braced(labels: &[Labelled<'_>], bound: Option<&str>) -> String {
+    let bound = bound.map(|bound| ("le", bound));
+    let each = labels.iter().copied().chain(bound).map(|(label, value)| {
+        let value: String = value.chars().take(LABEL_MAX).collect();
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("{label}=\"{}\"", value.replace('\n', "\\n"))
+    });
+    format!("{{{}}}", each.collect::<Vec<_>>().join(","))
+}
+
 const METADATA: Metadata<'static> = Metadata::new("sumun", Level::INFO, None);
 
 #[cfg(test)]
@@ -268,6 +350,31 @@ mod tests {
         ] {
             assert_eq!(of(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn series_that_come_and_go_stand_by_family_with_their_values_escaped() {
+        let mut text = Families::default();
+        let bad = [("event", "main"), ("route", "/a\"b\\c\nd")];
+        let long = "/".repeat(500);
+        text.count(&ROUTE_VIEWS, &bad, 3);
+        text.histogram(&ROUTE_FIRST_BYTE, &bad, &[(0.5, 1)], (2, 7.5));
+        text.count(&ROUTE_VIEWS, &[("event", "main"), ("route", &long)], 4);
+        let text = text.finish();
+        let lines: Vec<&str> = text.lines().collect();
+        let route = r#"event="main",route="/a\"b\\c\nd""#;
+        assert_eq!(lines[1], "# TYPE sumun_route_first_byte_seconds histogram");
+        assert_eq!(
+            lines[2],
+            format!("sumun_route_first_byte_seconds_bucket{{{route},le=\"0.5\"}} 1")
+        );
+        assert_eq!(
+            lines[4],
+            format!("sumun_route_first_byte_seconds_sum{{{route}}} 7.5")
+        );
+        assert_eq!(lines[7], "# TYPE sumun_route_views_total counter");
+        assert_eq!(lines[8], format!("sumun_route_views_total{{{route}}} 3"));
+        assert!(lines[9].len() < 300, "{}", lines[9]);
     }
 
     #[test]

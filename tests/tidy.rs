@@ -17,7 +17,7 @@ const RINGS: &[&[&str]] = &[
     &["room", "metrics"],
     &["clock", "alarm", "incoming"],
     &[
-        "tls", "token", "store", "visitor", "origin", "load", "pages",
+        "tls", "token", "store", "visitor", "origin", "load", "pages", "tracking",
     ],
     &["server", "config", "ledger", "origins"],
     &["reception", "controller"],

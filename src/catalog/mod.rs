@@ -29,7 +29,7 @@ use crate::room::faults::Faults;
 use crate::room::routes::Routes;
 use crate::room::schema::Spelling;
 use crate::room::settings::RawEvent;
-use crate::store::{Put, StoreError, StoredEvent};
+use crate::store::{Put, Store, StoreError, StoredEvent};
 
 /// The time between two looks at what the API changed.
 const LOOK: Duration = Duration::from_millis(500);
@@ -205,6 +205,12 @@ impl Catalog {
         self.settle();
         self.bench.catalog_read.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// The store that keeps all of it.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.bench.store
     }
 
     /// The events as they are in force.

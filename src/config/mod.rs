@@ -11,6 +11,7 @@ mod origins;
 pub mod raw;
 mod resolve;
 mod secrets;
+mod tracking;
 
 use std::{fmt, net::SocketAddr, path::Path, path::PathBuf, time::Duration};
 
@@ -20,6 +21,8 @@ use serde_json::{Map, Value};
 
 use front::Certificates;
 pub use log::{AccessFormat, Log, LogFormat, LogLevel};
+
+pub use tracking::{Route, Statistics};
 
 pub use origins::{Origin, OriginCheck, OriginHealth, OriginHost, OriginPool, OriginTls};
 
@@ -104,6 +107,11 @@ pub struct Config {
     pub store: Store,
     /// `[signing]`.
     pub signing: Signing,
+    /// `[statistics]`.
+    pub statistics: Statistics,
+    /// Each `[[route]]`, in order.
+    #[serde(rename = "route")]
+    pub routes: Vec<Route>,
     /// Each `[[event]]`, resolved.
     #[serde(skip)]
     pub events: Vec<EventSettings>,

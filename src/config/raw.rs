@@ -52,6 +52,8 @@ pub const FILE_KEYS: &[Key] = &[
     key("origin_health", Kind::Table(ORIGIN_HEALTH_KEYS)),
     key("origin_check", Kind::Table(ORIGIN_CHECK_KEYS)),
     key("origin_tls", Kind::Table(ORIGIN_TLS_KEYS)),
+    key("statistics", Kind::Table(STATISTICS_KEYS)),
+    key("route", Kind::Tables(ROUTE_KEYS)),
     key("event", Kind::Tables(FILE_EVENT_KEYS)),
 ];
 
@@ -155,6 +157,20 @@ const STORE_KEYS: &[Key] = &[
     key("ca_file", Kind::Text(4000)),
 ];
 
+const DAY: u64 = 24 * HOUR;
+
+const STATISTICS_KEYS: &[Key] = &[
+    key("enabled", Kind::Flag),
+    key("seconds", Kind::Duration(10 * MINUTE, DAY)),
+    key("minutes", Kind::Duration(HOUR, 14 * DAY)),
+    key("hours", Kind::Duration(DAY, 400 * DAY)),
+];
+
+const ROUTE_KEYS: &[Key] = &[
+    key("pattern", Kind::Text(500)),
+    key("event", Kind::Text(100)),
+];
+
 const NAMED_SECRET_KEYS: &[Key] = &[
     key("id", Kind::Text(100)),
     key("secret", Kind::Secret),
@@ -214,7 +230,30 @@ pub(super) struct RawFile {
     pub(super) origin_health: RawOriginHealth,
     pub(super) origin_check: RawOriginCheck,
     pub(super) origin_tls: RawOriginTls,
+    pub(super) statistics: RawStatistics,
+    pub(super) route: Vec<RawRoute>,
     pub(super) event: Vec<RawEvent>,
+}
+
+/// `[statistics]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawStatistics {
+    pub(super) enabled: Option<bool>,
+    #[serde(with = "units::as_optional_text")]
+    pub(super) seconds: Option<Duration>,
+    #[serde(with = "units::as_optional_text")]
+    pub(super) minutes: Option<Duration>,
+    #[serde(with = "units::as_optional_text")]
+    pub(super) hours: Option<Duration>,
+}
+
+/// `[[route]]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRoute {
+    pub(super) pattern: Option<String>,
+    pub(super) event: Option<String>,
 }
 
 /// `[timeouts]`.

@@ -16,6 +16,7 @@ use super::{
         RawAdmin, RawApi, RawFile, RawLimits, RawNamedSecret, RawSigning, RawStore, RawTimeouts,
     },
     secrets::secret,
+    tracking,
 };
 use crate::room::{
     event::{EventSettings, Secret},
@@ -77,9 +78,7 @@ pub(super) fn config(
     let store = store(raw.store, faults);
     let signing = signing(raw.signing, &store, faults);
     let api = api(raw.api, faults);
-    let limits = limits(&raw.limits, faults);
     let (events, written_events) = events(raw.event, &pass_hosts, faults);
-    let state_dir = raw.state_dir.unwrap_or_else(|| "sumun-state".to_owned());
     Some(Config {
         listen: listen?,
         origins: to.gateways?,
@@ -92,11 +91,11 @@ pub(super) fn config(
         pass_hosts,
         forward_token: raw.forward_token,
         http2: raw.http2.unwrap_or(true),
-        state_dir: Some(PathBuf::from(state_dir)).filter(|dir| !dir.as_os_str().is_empty()),
+        state_dir: state_dir(raw.state_dir),
         drain_delay: raw.drain_delay.unwrap_or(Duration::from_secs(5)),
         drain_timeout: raw.drain_timeout.unwrap_or(Duration::from_secs(20)),
         timeouts: timeouts(&raw.timeouts),
-        limits,
+        limits: limits(&raw.limits, faults),
         origin_pool: to.pool,
         origin_health: to.health,
         origin_check: to.check,
@@ -108,10 +107,17 @@ pub(super) fn config(
         api,
         store,
         signing,
+        statistics: tracking::statistics(&raw.statistics),
+        routes: tracking::routes(raw.route, faults),
         events,
         written_events,
         event_origins: to.events,
     })
+}
+
+fn state_dir(written: Option<String>) -> Option<PathBuf> {
+    let dir = written.unwrap_or_else(|| "sumun-state".to_owned());
+    Some(PathBuf::from(dir)).filter(|dir| !dir.as_os_str().is_empty())
 }
 
 fn timeouts(raw: &RawTimeouts) -> Timeouts {

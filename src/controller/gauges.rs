@@ -20,7 +20,6 @@ pub(super) struct Gauges {
     pub(super) store_up: Gauge,
     gateways: Gauge,
     success: Gauge,
-    pub(super) abandoned: Counter,
     pub(super) expired: Counter,
     pub(super) lost_races: Counter,
 }
@@ -57,7 +56,6 @@ impl Gauges {
             store_up: metrics.gauge(&names::STORE_UP, &[]),
             gateways: metrics.gauge(&names::GATEWAYS, &[]),
             success: metrics.gauge(&names::CONTROLLER_LAST_SUCCESS, &[]),
-            abandoned: metrics.counter(&names::TICKETS_ABANDONED, &of),
             expired: metrics.counter(
                 &names::SESSIONS_ENDED,
                 &[("event", event), ("reason", "expired")],

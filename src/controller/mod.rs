@@ -368,7 +368,7 @@ impl Controller {
         match self.bench.store.step(&self.ledger.id, &step).await {
             Ok(Reply::Done(Stepped::Done { lapsed, expired })) => {
                 self.history.called(calls);
-                self.gauges.abandoned.increment(lapsed);
+                self.ledger.counts.abandoned.increment(lapsed);
                 self.gauges.expired.increment(expired);
                 if meta.gate != next.gate {
                     self.moved(next);

@@ -1,7 +1,7 @@
 //! Who asks and what they hold: everything about a request that is read from
 //! its headers, read once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -48,6 +48,8 @@ pub(super) struct Asker {
     pub(super) origin: Option<HeaderValue>,
     /// Whether it is a call of gRPC, which is spoken over HTTP/2 alone.
     pub(super) is_grpc: bool,
+    /// How long the origin's first byte took, in microseconds, as soon as it came.
+    pub(super) first_byte_us: Cell<Option<u32>>,
 }
 
 impl Asker {
@@ -70,6 +72,7 @@ impl Asker {
             is_grpc: request.version() == Version::HTTP_2
                 && request.method() == Method::POST
                 && is_grpc(request.headers()),
+            first_byte_us: Cell::new(None),
         }
     }
 

@@ -37,11 +37,12 @@ use crate::room::routes::{Asked, Route};
 use crate::room::time::Timestamp;
 use crate::server::ConnectionInfo;
 use crate::token::Ticket;
+use crate::tracking::Recorder;
 use crate::visitor::address::TrustedProxies;
 use crate::visitor::request_id::RequestIds;
 use asker::{Asker, Held, Last};
 use through::{Carry, Passage};
-use unanswered::Unanswered;
+use unanswered::{Done, Unanswered, done};
 
 /// What is kept until an answer's body (or a tunnel) has ended.
 pub struct Visit {
@@ -68,6 +69,9 @@ pub struct Manner {
     pub request_ids: Option<RequestIds>,
 }
 
+/// What is said of who gets the waiting page.
+const WAIT: &str = "wait";
+
 /// All events, as one thread holds them, by a count of its own: all threads
 /// would write the shared one with each request.
 type Here = Rc<Arc<Site>>;
@@ -81,6 +85,7 @@ pub struct Gateway {
     last: Last,
     site: RefCell<Here>,
     counts: Counts,
+    recorder: Rc<Recorder>,
 }
 
 /// A request in flight, for the gauge.
@@ -100,14 +105,6 @@ struct Counts {
     first_byte: Histogram,
     /// The counters of the present site's events, by their place in its order.
     requests: RefCell<AHashMap<RequestLabels, Counter>>,
-}
-
-/// What was done, for the metric and the log.
-#[derive(Clone, Copy)]
-struct Done {
-    /// The event's place in the site's order.
-    event: Option<usize>,
-    decision: &'static str,
 }
 
 /// What is to be done with a request. What is seldom is boxed: every request holds one.
@@ -196,14 +193,18 @@ impl Gateway {
     #[must_use]
     pub fn new(reception: Arc<Reception>, manner: Arc<Manner>, origins: Origins) -> Self {
         let metrics = &reception.metrics;
+        let recorder = Recorder::new(&reception.tracker, reception.clock.clone());
+        let site = reception.site.load_full();
+        recorder.arrange(site.ledgers.iter().map(|ledger| &ledger.id));
         Self {
+            recorder,
             counts: Counts {
                 in_flight: metrics.gauge(&names::HTTP_IN_FLIGHT, &[]),
                 duration: metrics.histogram(&names::HTTP_REQUEST_SECONDS, &[]),
                 first_byte: metrics.histogram(&names::ORIGIN_FIRST_BYTE_SECONDS, &[]),
                 requests: RefCell::default(),
             },
-            site: RefCell::new(Rc::new(reception.site.load_full())),
+            site: RefCell::new(Rc::new(site)),
             reception,
             manner: RefCell::new(manner),
             origins,
@@ -216,6 +217,12 @@ impl Gateway {
     pub fn change(&self, manner: Arc<Manner>) {
         self.manner.replace(manner);
         self.tokens.forget();
+    }
+
+    /// What this thread counts of routes.
+    #[must_use]
+    pub fn recorder(&self) -> &Rc<Recorder> {
+        &self.recorder
     }
 
     /// Answers one request that is not for `/__sumun/`.
@@ -245,8 +252,10 @@ impl Gateway {
         drop(manner);
         let asker = Asker::new(&request, visitor, &self.last, began);
         let mut way = self.way(&site, &request, &asker);
+        let known = way.done();
         let mut here = Unanswered {
-            done: way.done(),
+            track: self.recorder.begin(known.event, asker.uri.path()),
+            done: known,
             gateway: self,
             site,
             began_ms: began,
@@ -260,20 +269,21 @@ impl Gateway {
                 way = Box::pin(here.gateway.seek(*seeker, &asker)).await;
             }
             here.done = way.done();
-            let (answer, done) = match way {
-                Way::Own(answer, done) => (grpc::for_client(&asker, *answer), done),
+            let (answer, done, through) = match way {
+                Way::Own(answer, done) => (grpc::for_client(&asker, *answer), done, false),
                 Way::Through(passage, done) => {
                     let through = here.gateway.through(request, &asker, passage, counted);
-                    (through.await, done)
+                    (through.await, done, true)
                 }
                 // Each was settled above.
                 Way::Doubt(_) | Way::Seek(_) => (
                     own::notice(&asker, NoticeKind::UnknownKey, Some(3)),
                     done(None, "unsettled"),
+                    false,
                 ),
             };
-            let line = here.answered(done, answer.status());
-            answer.map(|body| Logged::new(body, line))
+            let (line, track) = here.answered(&asker, (done, through), answer.status());
+            answer.map(|body| Logged::new(body, line, track))
         }
     }
 
@@ -283,6 +293,8 @@ impl Gateway {
         let mut last = self.site.borrow_mut();
         if !Arc::ptr_eq(&now, &last) {
             *last = Rc::new(Arc::clone(&now));
+            self.recorder
+                .arrange(now.ledgers.iter().map(|ledger| &ledger.id));
             self.counts.requests.borrow_mut().clear();
         }
         Rc::clone(&last)
@@ -428,12 +440,16 @@ impl Gateway {
                     by_header: seeker.by_header,
                     fresh: true,
                 };
-                Way::Through(Passage::inside(ledger, inside, carry), done("enter"))
+                let done = Done {
+                    has_waited: seeker.ticket.is_some(),
+                    ..done("enter")
+                };
+                Way::Through(Passage::inside(ledger, inside, carry), done)
             }
             Outcome::Uncounted => Way::Through(Passage::uncounted(ledger, None), done("uncounted")),
             Outcome::Waits(line) => {
                 let page = self.waiting_page(ledger, asker, &line, seeker.by_header);
-                Way::own(page, done("wait"))
+                Way::own(page, done(WAIT))
             }
             Outcome::Blocked(blocked) => {
                 Way::own(own::blocked(ledger, asker, blocked), done("block"))
@@ -453,10 +469,6 @@ impl Gateway {
         let address = asker.visitor.address;
         self.reception.join(ledger, &who, address).await
     }
-}
-
-fn done(event: Option<usize>, decision: &'static str) -> Done {
-    Done { event, decision }
 }
 
 fn visit(in_flight: Option<InFlight>, in_use: Option<InUse>, counted: Counted) -> Visit {

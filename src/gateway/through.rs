@@ -62,6 +62,8 @@ impl Gateway {
                 Ok((Forwarded::Response(mut answer, timing), by)) => {
                     let failed = answer.status().is_server_error();
                     self.measured(&passage, Some(timing.first_byte), failed);
+                    let micros = u32::try_from(timing.first_byte.as_micros());
+                    asker.first_byte_us.set(Some(micros.unwrap_or(u32::MAX)));
                     let whose = (asker, passage.ledger.as_deref());
                     stick::stick(group, (wanted, by), whose, &mut answer);
                     answer

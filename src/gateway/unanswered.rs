@@ -5,13 +5,25 @@ use std::rc::Rc;
 
 use http::StatusCode;
 
+use super::asker::Asker;
 use super::log::Finished;
-use super::{Done, Gateway, Here, LogLine};
+use super::{Gateway, Here, LogLine, WAIT};
 use crate::metrics as names;
 use crate::reception::Site;
+use crate::tracking::{Came, Track};
 
 /// nginx's word for a client that left before its answer (`ngx_http_request.h`).
 const CLIENT_LEFT: u16 = 499;
+
+/// What was done, for the metric and the log.
+#[derive(Clone, Copy)]
+pub(super) struct Done {
+    /// The event's place in the site's order.
+    pub(super) event: Option<usize>,
+    pub(super) decision: &'static str,
+    /// The visitor had waited at this page.
+    pub(super) has_waited: bool,
+}
 
 /// A request that is being answered.
 pub(super) struct Unanswered {
@@ -21,20 +33,30 @@ pub(super) struct Unanswered {
     /// What is done about it, as far as that is known.
     pub(super) done: Done,
     pub(super) line: Option<LogLine>,
+    /// Where it is counted beside that.
+    pub(super) track: Track,
 }
 
 impl Unanswered {
-    /// Counts it; its line, if it has one, is to be written when the answer has gone out.
-    pub(super) fn answered(mut self, done: Done, status: StatusCode) -> Option<Box<Finished>> {
+    /// Counts it. Its line, if it has one, is to be written when the answer has gone
+    /// out, and its route is told then how much that was.
+    pub(super) fn answered(
+        mut self,
+        asker: &Asker,
+        (done, through): (Done, bool),
+        status: StatusCode,
+    ) -> (Option<Box<Finished>>, Track) {
         let took_ms = self.took_ms();
         self.gateway.count(&self.site, done, status, took_ms);
-        let line = self.line.take()?;
-        line.answered(
-            &event_name(&self.site, done),
-            done.decision,
-            status,
-            took_ms,
-        )
+        let mut track = std::mem::replace(&mut self.track, Track::none());
+        let recorder = &self.gateway.recorder;
+        let came = came(asker, done, through);
+        track.answered(recorder, asker.uri.path(), status.as_u16(), came);
+        let line = self.line.take().and_then(|line| {
+            let event = event_name(&self.site, done);
+            line.answered(&event, done.decision, status, took_ms)
+        });
+        (line, track)
     }
 
     fn took_ms(&self) -> u64 {
@@ -84,6 +106,30 @@ impl Drop for Unanswered {
         if let Some(line) = line.answered(&event, self.done.decision, status, self.took_ms()) {
             line.write(0);
         }
+    }
+}
+
+pub(super) fn done(event: Option<usize>, decision: &'static str) -> Done {
+    Done {
+        event,
+        decision,
+        has_waited: false,
+    }
+}
+
+/// How it came to its answer.
+fn came(asker: &Asker, done: Done, through: bool) -> Came {
+    if through {
+        return Came::FromOrigin {
+            is_navigation: asker.kind.is_navigation(),
+            first_byte_us: asker.first_byte_us.get(),
+            has_waited: done.has_waited,
+        };
+    }
+    if done.decision == WAIT {
+        Came::Waiting
+    } else {
+        Came::Refused
     }
 }
 

@@ -1,32 +1,99 @@
 //! What is counted of an event in the request path: handles fetched once.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::StatusCode;
 use metrics::{Counter, Histogram};
 
 use crate::metrics::{self as names, Metrics};
+use crate::tracking::{Totals, WAIT_BUCKETS, wait_bucket};
 
 /// One event's counters.
 pub struct Counts {
     /// Numbers given.
     pub tickets: Counter,
     /// Sessions begun without waiting.
-    pub walk_ins: Counter,
+    pub walk_ins: Counted,
     /// Sessions begun by a called ticket.
-    pub claims: Counter,
+    pub claims: Counted,
     /// Sessions completed.
-    pub completed: Counter,
+    pub completed: Counted,
+    /// Offers that lapsed unclaimed, of those that this gateway's steps swept.
+    pub abandoned: Counted,
     /// Sessions ended by the operator or the origin.
-    pub revoked: Counter,
+    pub revoked: Counted,
     /// From a number's issue to its claim, in seconds.
-    pub waited: Histogram,
+    pub waited: Waits,
     /// Time waited ÷ time first estimated.
     pub estimate_error: Histogram,
     /// Polls, by what came of them.
     pub polls: Polls,
     /// Calls of the API that name this event, by status code.
     pub api: Codes,
+}
+
+/// A counter that can be read too: a metric's handle only counts.
+pub struct Counted {
+    shown: Counter,
+    count: AtomicU64,
+}
+
+impl Counted {
+    fn new(shown: Counter) -> Self {
+        Self {
+            shown,
+            count: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts so many more.
+    pub fn increment(&self, more: u64) {
+        self.shown.increment(more);
+        self.count.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+/// The same of waits, by buckets of seconds.
+pub struct Waits {
+    shown: Histogram,
+    buckets: [AtomicU64; WAIT_BUCKETS],
+}
+
+impl Waits {
+    fn new(shown: Histogram) -> Self {
+        Self {
+            shown,
+            buckets: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    /// Somebody got in after so many seconds.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "waits are far below 2^52 seconds"
+    )]
+    pub fn record(&self, seconds: u64) {
+        self.shown.record(seconds as f64);
+        if let Some(bucket) = self.buckets.get(wait_bucket(seconds)) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many fell into each bucket.
+    #[must_use]
+    pub fn counts(&self) -> [u64; WAIT_BUCKETS] {
+        std::array::from_fn(|at| {
+            let bucket = self.buckets.get(at);
+            bucket.map_or(0, |bucket| bucket.load(Ordering::Relaxed))
+        })
+    }
 }
 
 /// What came of polls.
@@ -82,6 +149,19 @@ impl Codes {
 }
 
 impl Counts {
+    /// What statistics want of it.
+    #[must_use]
+    pub fn totals(&self, arrivals: u64) -> Totals {
+        Totals {
+            arrivals,
+            walk_ins: self.walk_ins.count(),
+            claims: self.claims.count(),
+            completed: self.completed.count(),
+            abandoned: self.abandoned.count(),
+            waits: self.waited.counts(),
+        }
+    }
+
     pub(super) fn new(metrics: &Metrics, event: &str) -> Self {
         let of = [("event", event)];
         let started =
@@ -102,11 +182,12 @@ impl Counts {
                 nothing: polled("nothing"),
             },
             tickets: metrics.counter(&names::TICKETS_ISSUED, &of),
-            walk_ins: started("walk_in"),
-            claims: started("claim"),
-            completed: ended("completed"),
-            revoked: ended("revoked"),
-            waited: metrics.histogram(&names::WAIT_SECONDS_TAKEN, &of),
+            walk_ins: Counted::new(started("walk_in")),
+            claims: Counted::new(started("claim")),
+            completed: Counted::new(ended("completed")),
+            abandoned: Counted::new(metrics.counter(&names::TICKETS_ABANDONED, &of)),
+            revoked: Counted::new(ended("revoked")),
+            waited: Waits::new(metrics.histogram(&names::WAIT_SECONDS_TAKEN, &of)),
             estimate_error: metrics.histogram(&names::ESTIMATE_ERROR, &of),
         }
     }

@@ -23,7 +23,7 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use http::HeaderValue;
 use tokio::sync::Notify;
 
-pub use counts::{Codes, Counts, Polls};
+pub use counts::{Codes, Counted, Counts, Polls, Waits};
 pub use memory::{Facts, Moment, Remembered};
 pub use sessions::{InUse, Sessions, Stay};
 pub use tickets::Heard;

@@ -78,14 +78,14 @@ pub fn inside(
     reason = "waits are far below 2^52 seconds"
 )]
 pub(super) fn count_wait(ledger: &Ledger, ticket: &Ticket, now: Timestamp) {
-    let waited = now.seconds().saturating_sub(ticket.since) as f64;
+    let waited = now.seconds().saturating_sub(ticket.since);
     ledger.counts.claims.increment(1);
     ledger.counts.waited.record(waited);
     if let Some(estimate) = ticket.estimate.filter(|estimate| *estimate > 0) {
         ledger
             .counts
             .estimate_error
-            .record(waited / estimate as f64);
+            .record(waited as f64 / estimate as f64);
     }
 }
 

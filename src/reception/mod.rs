@@ -40,6 +40,7 @@ use crate::store::{Claim, Claimed, Entered, Entrant, LetIn};
 use crate::token::{
     Keyring, Pass, SUCCESS_SECONDS, Success, TICKET_SECONDS, Ticket, Token, is_over,
 };
+use crate::tracking::Tracker;
 
 /// Polls are spread by this share of their interval, either way.
 const JITTER: f64 = 0.15;
@@ -77,6 +78,8 @@ pub struct Reception {
     pub joins: Joins,
     /// Warnings about the origin.
     pub complaints: Complaints,
+    /// Routes, and what is counted of them.
+    pub tracker: Arc<Tracker>,
     held: held::Held,
     ready: AtomicBool,
     draining: AtomicBool,
@@ -94,6 +97,7 @@ impl Reception {
             clock,
             joins: Joins::default(),
             complaints: Complaints::default(),
+            tracker: Arc::default(),
             held: held::Held::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),

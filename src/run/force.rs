@@ -20,6 +20,7 @@ use crate::metrics::{self as names, Metrics};
 use crate::origins::Fleet;
 use crate::reception::Reception;
 use crate::tls::{Files, Front};
+use crate::tracking::Tracking;
 use crate::visitor::address::TrustedProxies;
 use crate::visitor::request_id::RequestIds;
 
@@ -149,6 +150,7 @@ impl Helm {
         let same_tls = self.runs.http2 == next.http2 && self.runs.tls == next.tls;
         let tls = if same_tls { self.threads.tls() } else { tls };
         self.threads.change(&next, manner, trusted, tls);
+        self.reception.tracker.change(tracking(&next));
         self.runs = next;
         tell_hash(
             &self.reception.metrics,
@@ -214,6 +216,20 @@ fn kept_log(runs: &Config, next: &Config) -> bool {
     let mut same = next.log.clone();
     same.level = runs.log.level;
     same == runs.log
+}
+
+/// What is counted of routes.
+pub(super) fn tracking(config: &Config) -> Tracking {
+    let named = config.routes.iter().map(|route| route.0.clone());
+    Tracking {
+        enabled: config.statistics.enabled,
+        named: named.collect(),
+        keep: [
+            config.statistics.seconds,
+            config.statistics.minutes,
+            config.statistics.hours,
+        ],
+    }
 }
 
 /// How requests are met.
@@ -382,8 +398,11 @@ mod tests {
             "origin_http2" | "proxy_protocol" | "forward_token" | "origin_health.eject_5xx" => {
                 "true"
             }
-            "http2" | "log.access" | "origin_tls.verify" => "false",
+            "http2" | "log.access" | "origin_tls.verify" | "statistics.enabled" => "false",
+            "statistics.seconds" => "\"3h\"",
+            "statistics.minutes" | "statistics.hours" => "\"3d\"",
             "pass_hosts" => "[\"b.example\"]",
+            "route" => "[{ pattern = \"/products/{slug}\" }]",
             "state_dir" | "log.access_file" => "\"elsewhere\"",
             "limits.header_bytes" => "\"16KB\"",
             "origin_pool.affinity_cookie" => "\"STAYS\"",

@@ -46,6 +46,14 @@ const REST: u32 = 9;
 /// how long nobody was there.
 const SAVE_IDLE_MS: u64 = 300_000;
 
+/// How often the embedded store's statistics are written.
+const SAVE_STATISTICS: Duration = Duration::from_secs(60);
+
+/// The file of statistics, beside the state.
+pub(super) fn statistics_file(state: &Path) -> PathBuf {
+    state.with_file_name("statistics.bin")
+}
+
 /// What is written to `state_dir` again and again, and at the end.
 pub(super) enum Kept {
     /// The embedded store's whole state.
@@ -63,14 +71,34 @@ impl Kept {
         }
     }
 
+    /// Writes what statistics the embedded store keeps, if they have changed.
+    pub(super) fn save_statistics(&self) -> std::io::Result<()> {
+        match self {
+            Self::State(store, file) => store.statistics().save(&statistics_file(file)),
+            Self::Memory(_) => Ok(()),
+        }
+    }
+
     /// Writes it each second, or less often where that takes long.
     pub(super) async fn keep(self: Arc<Self>) {
         let (mut failing, mut rest) = (false, SAVE);
+        let mut statistics = Instant::now();
         loop {
             tokio::time::sleep(rest).await;
             let began = Instant::now();
             let kept = Arc::clone(&self);
-            let saved = tokio::task::spawn_blocking(move || kept.save()).await;
+            let with_statistics = statistics.elapsed() >= SAVE_STATISTICS;
+            if with_statistics {
+                statistics = began;
+            }
+            let saved = tokio::task::spawn_blocking(move || {
+                kept.save()?;
+                if with_statistics {
+                    kept.save_statistics()?;
+                }
+                Ok(())
+            });
+            let saved: Result<std::io::Result<()>, _> = saved.await;
             rest = SAVE.max(began.elapsed() * REST);
             match saved {
                 Ok(Ok(())) => failing = false,

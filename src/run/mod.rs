@@ -10,6 +10,7 @@ mod memory;
 mod open;
 mod origins;
 pub mod reload;
+mod statistics;
 mod threads;
 mod turn;
 
@@ -18,6 +19,7 @@ pub use keys::fresh_secret;
 use memory::Kept;
 use origins::Planner;
 pub use reload::Reload;
+use statistics::Statistician;
 use threads::Steering;
 pub use turn::take_over;
 use turn::{Lock, Step};
@@ -214,6 +216,8 @@ pub async fn run(
     let catalog = Arc::clone(&parts.catalog);
     tasks.push(tokio::spawn(async move { catalog.run().await }));
     tasks.push(tokio::spawn(upkeep(Arc::clone(&parts.reception))));
+    let statistician = Arc::new(Statistician::new(&parts.bench, &parts.reception));
+    tasks.push(statistician.begin());
     tasks.push(tokio::spawn(Keeper::new(Arc::clone(&parts.fleet)).run()));
     let certificates = Arc::new(Notify::new());
     let origins: Vec<String> = config.origins.iter().map(ToString::to_string).collect();
@@ -244,16 +248,14 @@ pub async fn run(
         tasks.push(tokio::spawn(Arc::clone(kept).keep()));
     }
     parts.reception.set_ready();
-    tell(Running {
-        reception: Arc::clone(&parts.reception),
-        catalog: Arc::clone(&parts.catalog),
-    });
+    tell(parts.running());
     info!(%listen, origins = %origins.join(", "), events, "sumun is ready");
     shutdown.await;
     parts.drain(&helm, &drain, data).await;
     for task in tasks {
         task.abort();
     }
+    statistician.finish().await;
     parts.save();
     info!("sumun has stopped");
     Ok(())
@@ -303,6 +305,7 @@ impl Parts {
         });
         describe(&metrics, &bench.config.load());
         let reception = Arc::new(Reception::new(keyring, metrics, clock));
+        reception.tracker.change(force::tracking(config));
         let catalog = Catalog::new(Arc::clone(&bench), Arc::clone(&reception), base(config));
         let catalog = Arc::new(catalog);
         let kept = open::kept(config, memory, &catalog).map(Arc::new);
@@ -326,9 +329,16 @@ impl Parts {
         Ok((parts, planner))
     }
 
+    fn running(&self) -> Running {
+        Running {
+            reception: Arc::clone(&self.reception),
+            catalog: Arc::clone(&self.catalog),
+        }
+    }
+
     fn save(&self) {
         if let Some(kept) = &self.kept
-            && let Err(fault) = kept.save()
+            && let Err(fault) = kept.save().and_then(|()| kept.save_statistics())
         {
             error!(%fault, "the state cannot be written to state_dir");
         }

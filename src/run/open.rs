@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use super::RunError;
-use super::memory::{Keeper, Kept, name_of_store};
+use super::memory::{Keeper, Kept, name_of_store, statistics_file};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl};
@@ -93,7 +93,18 @@ fn embedded(config: &Config, clock: &Clock) -> Result<Opened, RunError> {
     };
     let file = dir.join(STATE_FILE);
     let store = load(clock, &run, &file)?;
+    read_statistics(&store, &statistics_file(&file));
     Ok((Store::Memory(store.clone()), Some((store, file))))
+}
+
+/// Statistics that cannot be read never keep the server from starting.
+fn read_statistics(store: &MemoryStore, file: &Path) {
+    let Err(fault) = store.statistics().load(file) else {
+        return;
+    };
+    let aside = file.with_extension("damaged");
+    let moved = std::fs::rename(file, &aside);
+    error!(%fault, aside = %aside.display(), is_aside = moved.is_ok(), "the statistics cannot be read: the file is set aside, and they begin anew");
 }
 
 /// A damaged state file is set aside, not overwritten: places are still

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::Either;
@@ -24,6 +25,7 @@ use crate::origins::{Fleet, Origins};
 use crate::reception::{Complaints, Reception};
 use crate::room::paths::{Readings, covers, readings};
 use crate::server::{self, Places, Settings};
+use crate::tracking::{Recorder, Track};
 use crate::visitor::address::TrustedProxies;
 use crate::visitor::request_id::RequestIds;
 
@@ -33,6 +35,9 @@ const OURS: &[u8] = b"/__sumun";
 /// Told at most once in ten seconds.
 const NO_HEADER: &str = "a connection from one of trusted_proxies began without a good PROXY \
     header and was closed: is proxy_protocol meant to be on, and the balancer to send it?";
+
+/// How often a thread tells what it has counted of routes.
+const TELL: Duration = Duration::from_secs(1);
 
 /// What all data threads go by, and how each of them is told of what changes.
 pub(super) struct Steering {
@@ -215,10 +220,11 @@ struct Desk {
 }
 
 impl Desk {
-    fn of(terms: &Terms, reception: &Arc<Reception>) -> Self {
+    fn of(terms: &Terms, reception: &Arc<Reception>, recorder: &Rc<Recorder>) -> Self {
         let manner = Arc::clone(&terms.manner);
         let door = PublicDoor::new(Arc::clone(reception), &terms.api)
-            .logging(manner.access_log.clone(), manner.request_ids.clone());
+            .logging(manner.access_log.clone(), manner.request_ids.clone())
+            .tracking(Rc::clone(recorder));
         Self {
             door: Rc::new(door),
             ids: manner.request_ids.clone().map(Rc::new),
@@ -251,13 +257,23 @@ impl DataThread {
             Arc::clone(&first.manner),
             Origins::new(self.fleet),
         ));
-        let desk = Rc::new(RefCell::new(Desk::of(&first, &reception)));
+        let recorder = Rc::clone(gateway.recorder());
+        let desk = Desk::of(&first, &reception, &recorder);
+        let desk = Rc::new(RefCell::new(desk));
+        let told = Rc::clone(&recorder);
         let (changed, gateways) = (Rc::clone(&desk), Rc::clone(&gateway));
         tokio::task::spawn_local(async move {
             while terms.changed().await.is_ok() {
                 let terms = Arc::clone(&terms.borrow_and_update());
                 gateways.change(Arc::clone(&terms.manner));
-                changed.replace(Desk::of(&terms, &reception));
+                changed.replace(Desk::of(&terms, &reception, &recorder));
+            }
+        });
+        let telling = Rc::clone(&told);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(TELL).await;
+                telling.tell();
             }
         });
         // No `async` here: the future is moved with every request, and would hold it twice.
@@ -276,7 +292,7 @@ impl DataThread {
                 let door = Rc::clone(door);
                 Either::Left(Box::pin(async move {
                     let answer = door.answer(request, visitor).await;
-                    answer.map(|body| Logged::new(Body::Full(body), None))
+                    answer.map(|body| Logged::new(Body::Full(body), None, Track::none()))
                 }))
             } else {
                 Either::Right(Rc::clone(&gateway).answer(request, info))
@@ -298,6 +314,7 @@ impl DataThread {
         if let Err(fault) = served.await {
             error!(%fault, "a data thread cannot listen");
         }
+        told.tell();
     }
 }
 

@@ -11,6 +11,7 @@ pub mod dump;
 mod measured;
 pub mod memory;
 pub mod redis;
+pub mod slices;
 mod words;
 
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use crate::room::pages::Bits;
 use crate::room::snapshot::{Rules, Snapshot};
 use crate::room::ticket::{Generation, SessionKey};
 use crate::room::time::Timestamp;
+
+use slices::{Slice, Span};
 
 pub use measured::Measured;
 pub use memory::MemoryStore;
@@ -209,6 +212,16 @@ operations! {
     /// # Errors
     /// When the store cannot be asked.
     events() -> Result<Vec<(EventId, StoredEvent)>, StoreError>;
+    /// Keeps slices of statistics; `now` in Unix seconds.
+    ///
+    /// # Errors
+    /// When the store cannot be asked; some of them may be kept then.
+    keep_slices(event: &EventId, slices: &[Slice], now: u64) -> Result<(), StoreError>;
+    /// Reads the slices of statistics that all gateways kept in a span of time.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    slices(event: &EventId, span: &Span) -> Result<slices::Found, StoreError>;
     /// Writes or removes such an event, if its version is still `seen` (0: none).
     ///
     /// # Errors

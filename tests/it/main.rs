@@ -8,8 +8,8 @@
 //! - the proxy alone: `proxy`, `encrypted`, `multiplexed`, `sockets`, `stalled`; before a real nginx:
 //!   `unchanged`; behind a real haproxy: `announced`
 //! - programs: `api`; a real Chromium: `browser`
-//! - the operator: `operator`, `command`, `config`, `counted`, `reload`, `reloaded`, `process`, `request_id`,
-//!   `accessed`
+//! - the operator: `operator`, `command`, `config`, `counted`, `routes`, `reload`, `reloaded`, `process`,
+//!   `request_id`, `accessed`, `statistics`
 //!
 //! What breaks stands in `tests/failure`, the store's contract in
 //! `tests/store`, the promises by seeds in `tests/simulation`.
@@ -48,9 +48,11 @@ mod reload;
 mod reloaded;
 mod replicas;
 mod request_id;
+mod routes;
 mod second;
 mod shutdown;
 mod sockets;
 mod stalled;
+mod statistics;
 mod unchanged;
 mod waiting;

@@ -9,6 +9,7 @@ mod explain;
 mod guard;
 mod origins;
 mod problem;
+mod stats;
 mod status;
 mod wanted;
 
@@ -99,6 +100,7 @@ impl AdminDoor {
             .route("/v1/explain", post(explain::explain))
             .route("/v1/events/{event}/limit", put(events::limit))
             .route("/v1/events/{event}/status", get(status::show))
+            .route("/v1/events/{event}/stats", get(stats::show))
             .route(
                 "/v1/events/{event}/sessions/{session}",
                 delete(status::end_session),
@@ -150,7 +152,8 @@ async fn readyz(State(door): State<Arc<Door>>) -> Response {
 }
 
 async fn metrics(State(door): State<Arc<Door>>) -> Response {
-    let mut answer = plain(door.reception.metrics.render());
+    let text = door.reception.metrics.render() + &door.reception.tracker.render();
+    let mut answer = plain(text);
     // The text format's version: the Prometheus exposition formats.
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     answer.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, Uri, Version, header};
 
+use url::Url;
+
 use super::put;
 use crate::ledger::Ledger;
 use crate::pages::Language;
@@ -68,6 +70,14 @@ impl Caller {
     /// The host that was asked for in normal form, if it is one.
     pub(super) fn host(&self) -> Option<Cow<'_, str>> {
         host::normal(self.visitor.host.as_ref()?.to_str().ok()?)
+    }
+
+    /// The address of the page of this host that sent it, if the browser tells.
+    pub(super) fn own_page(&self) -> Option<Url> {
+        if self.page != Page::Own {
+            return None;
+        }
+        Url::parse(self.text(header::REFERER.as_str())?).ok()
     }
 
     pub(super) fn kind(&self) -> Kind {

@@ -10,6 +10,7 @@ mod said;
 mod seek;
 mod wait;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use crate::incoming::WebSocket;
 use crate::ledger::Ledger;
 use crate::reception::{Reception, TokenMemory};
 use crate::room::event::EventId;
+use crate::tracking::Recorder;
 use crate::visitor::address::Visitor;
 use crate::visitor::request_id::RequestIds;
 use caller::Caller;
@@ -37,6 +39,7 @@ pub struct PublicDoor {
     counts: Counts,
     access_log: Option<Arc<AccessLog>>,
     request_ids: Option<RequestIds>,
+    recorder: Option<Rc<Recorder>>,
 }
 
 /// The longest id of the customer's own, in characters.
@@ -122,6 +125,16 @@ impl PublicDoor {
             tokens: TokenMemory::default(),
             access_log: None,
             request_ids: None,
+            recorder: None,
+        }
+    }
+
+    /// The same, with those who get in counted at the route where they waited.
+    #[must_use]
+    pub fn tracking(self, recorder: Rc<Recorder>) -> Self {
+        Self {
+            recorder: Some(recorder),
+            ..self
         }
     }
 

@@ -107,10 +107,32 @@ impl PublicDoor {
         }
         let (by_header, had_place) = (held.by_header, !held.places.is_empty());
         let nothing = held.why_nothing();
-        match self.settle(ledger, held).await {
+        let is_inside = held.pass.is_some();
+        let said = self.settle(ledger, held).await;
+        if let (false, Some(Said::Outcome(Outcome::Inside(_)))) = (is_inside, &said) {
+            self.converted(ledger, caller);
+        }
+        match said {
             Some(said) => Ok((said, by_header)),
             None if had_place => Err(void()),
             None => Err(nothing),
+        }
+    }
+
+    /// Whoever got in by this poll waited at the page that sent it: the waiting
+    /// page stands at the address that was asked for, or knows where to return.
+    fn converted(&self, ledger: &Ledger, caller: &Caller) {
+        let (Some(recorder), Some(page)) = (&self.recorder, caller.own_page()) else {
+            return;
+        };
+        let mut pairs = page.query_pairs();
+        let back = pairs.find(|(name, _)| page.path() == "/__sumun/wait" && name == "return");
+        match back {
+            Some((_, back)) => {
+                let path = back.split(['?', '#']).next().unwrap_or_default();
+                recorder.converted(&ledger.id, path);
+            }
+            None => recorder.converted(&ledger.id, page.path()),
         }
     }
 

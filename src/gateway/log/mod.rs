@@ -17,6 +17,7 @@ use http_body::{Body, Frame, SizeHint};
 use crate::clock::Clock;
 use crate::config::{AccessFormat, Log};
 use crate::metrics::Metrics;
+use crate::tracking::Track;
 use crate::visitor::request_id::RequestIds;
 use writer::Writer;
 
@@ -79,11 +80,13 @@ pub struct Finished {
     took_ms: u64,
 }
 
-/// An answer's body that has its line written when it is over, whole or not.
+/// An answer's body that is counted and has its line written when it is over, whole
+/// or not.
 pub struct Logged<B> {
     body: B,
     bytes: u64,
     line: Option<Box<Finished>>,
+    track: Track,
 }
 
 impl AccessLog {
@@ -224,12 +227,14 @@ impl Finished {
 }
 
 impl<B> Logged<B> {
-    /// A body and its line; none: it has none, or had one already.
-    pub fn new(body: B, line: Option<Box<Finished>>) -> Self {
+    /// A body, its line (none: it has none, or had one already) and the route that
+    /// it is counted at.
+    pub fn new(body: B, line: Option<Box<Finished>>, track: Track) -> Self {
         Self {
             body,
             bytes: 0,
             line,
+            track,
         }
     }
 }
@@ -261,6 +266,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Logged<B> {
 
 impl<B> Drop for Logged<B> {
     fn drop(&mut self) {
+        self.track.ended(self.bytes);
         if let Some(line) = self.line.take() {
             line.write(self.bytes);
         }

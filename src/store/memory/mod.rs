@@ -17,6 +17,7 @@ pub(crate) use file::write as write_file;
 use journal::{Change, Journal};
 use state::{Arrival, EventState, arrived};
 
+use super::slices::{self, Slice, Slices, Span};
 use super::{
     Ask, Batch, Claim, Claimed, Entered, Forgotten, Found, IdHash, Leave, LetIn, Put, Reply,
     Restored, Shadow, Step, Stepped, StoredEvent, Touch, UNKNOWN,
@@ -51,6 +52,7 @@ pub struct MemoryStore {
     inner: Arc<Mutex<Inner>>,
     /// One writing of the state at a time.
     saving: Arc<Mutex<()>>,
+    slices: Slices,
 }
 
 impl MemoryStore {
@@ -63,6 +65,7 @@ impl MemoryStore {
             run: run.into(),
             inner: Arc::default(),
             saving: Arc::default(),
+            slices: Slices::default(),
         }
     }
 
@@ -113,6 +116,12 @@ impl MemoryStore {
         };
         file::write(path, &text)?;
         journal.map_or(Ok(()), |number| journal::forget(path, number))
+    }
+
+    /// The slices of statistics, which have a file of their own.
+    #[must_use]
+    pub fn statistics(&self) -> &Slices {
+        &self.slices
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -295,6 +304,14 @@ impl MemoryStore {
         stored
             .map(|(id, event)| (id.clone(), event.clone()))
             .collect()
+    }
+
+    pub(super) fn keep_slices(&self, event: &EventId, slices: &[Slice], now: u64) {
+        self.slices.keep(event, slices, now);
+    }
+
+    pub(super) fn slices(&self, event: &EventId, span: &Span) -> slices::Found {
+        self.slices.find(event, span)
     }
 
     pub(super) fn put_event(

@@ -15,6 +15,7 @@ mod keys;
 mod push;
 mod reply;
 mod scripts;
+mod slices;
 mod visitors;
 
 use std::collections::HashMap;

@@ -7,6 +7,7 @@ mod records;
 mod recovery;
 mod sessions;
 mod shares;
+mod statistics;
 mod tally;
 
 use sumun::room::ticket::Number;
