@@ -75,7 +75,7 @@ names! {
     ORIGIN_ATTEMPTS_FAILED = "origin_attempts_failed_total", Kind::Counter, None, "Attempts at an origin that failed by its own fault, by kind; what was then answered by another one is among them.";
     ORIGIN_EJECTIONS = "origin_ejections_total", Kind::Counter, None, "Times that an origin was ejected or taken out by its checks, by reason.";
     ACCESS_LOG_DROPPED = "access_log_dropped_total", Kind::Counter, None, "Lines of the access log that were dropped, by reason: full or unwritable.";
-    REFUSALS = "refusals_total", Kind::Counter, None, "Requests refused before a decision, by reason.";
+    REFUSALS = "refusals_total", Kind::Counter, None, "Connections and requests refused by a limit or a rule, by reason.";
     TICKETS_ISSUED = "tickets_issued_total", Kind::Counter, None, "Numbers given.";
     TICKETS_ABANDONED = "tickets_abandoned_total", Kind::Counter, None, "Offers that lapsed unclaimed.";
     SESSIONS_STARTED = "sessions_started_total", Kind::Counter, None, "Sessions begun, by way: `walk_in` or `claim`.";

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 
 use super::Gateway;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Stay};
 use crate::origin::is_grpc;
 use crate::pages::Language;
 use crate::reception::{Bearer, Inside, Known, Site, is_in_scope, scope};
@@ -32,6 +32,8 @@ const TOKENS_MAX: usize = 16;
 /// The request, as far as decisions and our own answers need it.
 pub(super) struct Asker {
     pub(super) visitor: Visitor,
+    /// When it came, by this machine's monotonic clock.
+    pub(super) came_ms: u64,
     /// The host that was asked for in normal form, if it is one.
     pub(super) host: Option<Rc<str>>,
     /// The other end of the connection as a header's value.
@@ -48,11 +50,17 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    pub(super) fn new<B>(request: &Request<B>, visitor: Visitor, last: &Last) -> Self {
+    pub(super) fn new<B>(
+        request: &Request<B>,
+        visitor: Visitor,
+        came_ms: u64,
+        last: &Last,
+    ) -> Self {
         Self {
             host: visitor.host.as_ref().and_then(|host| last.host(host)),
             peer: last.peer(visitor.peer),
             visitor,
+            came_ms,
             kind: kind(request.method(), request.headers()),
             method: request.method().clone(),
             uri: request.uri().clone(),
@@ -126,6 +134,8 @@ pub(super) struct Held {
     /// A pass of another event, good here for what is no navigation; or this
     /// event's own, completed moments ago.
     pub(super) neighbour: bool,
+    /// The session of a pass of another event.
+    pub(super) neighbours: Option<Arc<Stay>>,
     /// A place in this event's line.
     pub(super) ticket: Option<Ticket>,
     /// Whether it came in the header, not in a cookie.
@@ -264,6 +274,7 @@ impl Held {
         } else {
             home.sessions.hear(&stay, home.now());
             self.neighbour = true;
+            self.neighbours = Some(stay);
         }
     }
 

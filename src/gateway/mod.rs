@@ -6,6 +6,7 @@
 
 mod asker;
 mod grpc;
+mod limit;
 mod log;
 mod own;
 mod stick;
@@ -97,6 +98,8 @@ struct Counts {
     in_flight: Gauge,
     duration: Histogram,
     first_byte: Histogram,
+    /// Requests beyond what one session may.
+    beyond: limit::Beyond,
     /// The counters of the present site's events, by their place in its order.
     requests: RefCell<AHashMap<RequestLabels, Counter>>,
 }
@@ -198,6 +201,7 @@ impl Gateway {
                 in_flight: metrics.gauge(&names::HTTP_IN_FLIGHT, &[]),
                 duration: metrics.histogram(&names::HTTP_REQUEST_SECONDS, &[]),
                 first_byte: metrics.histogram(&names::ORIGIN_FIRST_BYTE_SECONDS, &[]),
+                beyond: limit::Beyond::new(metrics),
                 requests: RefCell::default(),
             },
             site: RefCell::new(Rc::new(reception.site.load_full())),
@@ -240,7 +244,7 @@ impl Gateway {
                 .called(manner.request_ids.as_ref(), request.headers())
         });
         drop(manner);
-        let asker = Asker::new(&request, visitor, &self.last);
+        let asker = Asker::new(&request, visitor, began, &self.last);
         let mut way = self.way(&site, &request, &asker);
         let mut here = Unanswered {
             done: way.done(),
@@ -383,10 +387,10 @@ impl Gateway {
                     by_header: held.by_header,
                     fresh: false,
                 };
-                Way::Through(Passage::inside(ledger, inside, carry), at.done("inside"))
+                self.within(at.event, ledger, asker, (inside, carry), "inside")
             }
             (Decision::Inside, None) => {
-                Way::Through(Passage::uncounted(ledger, None), at.done("neighbour"))
+                self.lent(at.event, ledger, asker, held.neighbours.as_ref())
             }
             (Decision::Uncounted, _) => {
                 Way::Through(Passage::uncounted(ledger, None), at.done("uncounted"))
@@ -423,7 +427,7 @@ impl Gateway {
                     by_header: seeker.by_header,
                     fresh: true,
                 };
-                Way::Through(Passage::inside(ledger, inside, carry), done("enter"))
+                self.within(seeker.event, ledger, asker, (inside, carry), "enter")
             }
             Outcome::Uncounted => Way::Through(Passage::uncounted(ledger, None), done("uncounted")),
             Outcome::Waits(line) => {
