@@ -85,7 +85,7 @@ names! {
     ROUTE_FIRST_BYTE = "route_first_byte_seconds", Kind::Histogram(&[]), Some(Unit::Seconds), "From sending a request to the origin to the head of its answer, by route.";
     ACCESS_LOG_DROPPED = "access_log_dropped_total", Kind::Counter, None, "Lines of the access log that were dropped, by reason: full or unwritable.";
     STATISTICS_LOST = "statistics_lost_total", Kind::Counter, None, "Slices of statistics that were given up because the store could not keep them.";
-    REFUSALS = "refusals_total", Kind::Counter, None, "Requests refused before a decision, by reason.";
+    REFUSALS = "refusals_total", Kind::Counter, None, "Connections and requests refused by a limit or a rule, by reason.";
     TICKETS_ISSUED = "tickets_issued_total", Kind::Counter, None, "Numbers given.";
     TICKETS_ABANDONED = "tickets_abandoned_total", Kind::Counter, None, "Offers that lapsed unclaimed.";
     SESSIONS_STARTED = "sessions_started_total", Kind::Counter, None, "Sessions begun, by way: `walk_in` or `claim`.";

@@ -134,8 +134,8 @@ fn gateway(
         certificate.cert.display(),
         certificate.key.display()
     );
-    let event =
-        "[[event]]\nid = \"main\"\nlimit = 100000\n[event.queue_when]\nin_flight = 100000\n";
+    let event = "[[event]]\nid = \"main\"\nlimit = 100000\nsession_requests_per_second = 1000000\n\
+         session_requests_in_flight = 1000000\n[event.queue_when]\nin_flight = 100000\n";
     let (running, _) = sumun(
         "0",
         name,

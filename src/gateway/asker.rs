@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 
 use super::{At, Gateway};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Stay};
 use crate::origin::is_grpc;
 use crate::pages::Language;
 use crate::reception::{Bearer, Inside, Known, Site, is_in_scope, scope};
@@ -138,6 +138,8 @@ pub(super) struct Held {
     /// A pass of another event, good here for what is no navigation; or this
     /// event's own, completed moments ago.
     pub(super) neighbour: bool,
+    /// The session of a pass of another event.
+    pub(super) neighbours: Option<Arc<Stay>>,
     /// A place in this event's line.
     pub(super) ticket: Option<Ticket>,
     /// Whether it came in the header, not in a cookie.
@@ -312,6 +314,7 @@ impl Held {
         } else {
             home.sessions.hear(&stay, now);
             self.neighbour = true;
+            self.neighbours = Some(stay);
         }
     }
 

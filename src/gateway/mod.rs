@@ -6,6 +6,7 @@
 
 mod asker;
 mod grpc;
+mod limit;
 mod log;
 mod own;
 mod stick;
@@ -103,6 +104,8 @@ struct Counts {
     in_flight: Gauge,
     duration: Histogram,
     first_byte: Histogram,
+    /// Requests beyond what one session may.
+    beyond: limit::Beyond,
     /// The counters of the present site's events, by their place in its order.
     requests: RefCell<AHashMap<RequestLabels, Counter>>,
 }
@@ -202,6 +205,7 @@ impl Gateway {
                 in_flight: metrics.gauge(&names::HTTP_IN_FLIGHT, &[]),
                 duration: metrics.histogram(&names::HTTP_REQUEST_SECONDS, &[]),
                 first_byte: metrics.histogram(&names::ORIGIN_FIRST_BYTE_SECONDS, &[]),
+                beyond: limit::Beyond::new(metrics),
                 requests: RefCell::default(),
             },
             site: RefCell::new(Rc::new(site)),
@@ -400,10 +404,10 @@ impl Gateway {
                     by_header: held.by_header,
                     fresh: false,
                 };
-                Way::Through(Passage::inside(ledger, inside, carry), at.done("inside"))
+                self.within(at.event, ledger, asker, (inside, carry), "inside")
             }
             (Decision::Inside, None) => {
-                Way::Through(Passage::uncounted(ledger, None), at.done("neighbour"))
+                self.lent(at.event, ledger, asker, held.neighbours.as_ref())
             }
             (Decision::Uncounted, _) => {
                 Way::Through(Passage::uncounted(ledger, None), at.done("uncounted"))
@@ -440,11 +444,11 @@ impl Gateway {
                     by_header: seeker.by_header,
                     fresh: true,
                 };
-                let done = Done {
-                    has_waited: seeker.ticket.is_some(),
-                    ..done("enter")
-                };
-                Way::Through(Passage::inside(ledger, inside, carry), done)
+                let mut way = self.within(seeker.event, ledger, asker, (inside, carry), "enter");
+                if let Way::Through(_, done) = &mut way {
+                    done.has_waited = seeker.ticket.is_some();
+                }
+                way
             }
             Outcome::Uncounted => Way::Through(Passage::uncounted(ledger, None), done("uncounted")),
             Outcome::Waits(line) => {

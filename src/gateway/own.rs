@@ -91,6 +91,7 @@ fn word(kind: NoticeKind) -> &'static str {
         NoticeKind::NotBegun => "Not begun yet.\n",
         NoticeKind::Ended => "Ended.\n",
         NoticeKind::RateLimited => "Too many newcomers from this address.\n",
+        NoticeKind::SessionBusy => "Too many requests of one visitor.\n",
         NoticeKind::OriginUnreachable => "The site cannot be reached.\n",
         NoticeKind::OriginSlow => "The site did not answer in time.\n",
         NoticeKind::OriginBusy => "The site has too much to do at the moment.\n",
@@ -146,6 +147,9 @@ pub(super) fn busy_plain(ledger: &Ledger) -> Answer {
     answer
 }
 
+/// How soon a session that asks too much may ask again.
+const TOO_MUCH_RETRY_SECONDS: u64 = 5;
+
 impl Gateway {
     /// 503 as a problem document (RFC 9457), for scripts.
     pub(super) fn busy_problem(&self, ledger: &Ledger, asker: &Asker) -> Answer {
@@ -171,6 +175,39 @@ impl Gateway {
         self.allow_origin(asker, &mut answer);
         degraded(ledger, &mut answer);
         answer
+    }
+
+    /// 429: more than one session may.
+    pub(super) fn too_much(&self, ledger: &Ledger, asker: &Asker) -> Answer {
+        if asker.kind != Kind::Api {
+            let name = ledger.settings.load().name.clone();
+            let retry_after = Some(TOO_MUCH_RETRY_SECONDS);
+            return page(
+                asker,
+                NoticeKind::SessionBusy,
+                Some(&name),
+                None,
+                retry_after,
+            );
+        }
+        let document = json!({
+            "type": "urn:sumun:session-limit",
+            "title": "Too many requests of one visitor",
+            "status": 429,
+            "detail": "The session stays. Repeat the request after Retry-After.",
+            "eventId": ledger.id.as_str(),
+            "retryAfterMs": TOO_MUCH_RETRY_SECONDS * 1000,
+        });
+        let mut answer = own(
+            StatusCode::TOO_MANY_REQUESTS,
+            "application/problem+json",
+            document.to_string(),
+        );
+        let headers = answer.headers_mut();
+        headers.insert(header::RETRY_AFTER, TOO_MUCH_RETRY_SECONDS.into());
+        put(headers, "sumun-status", "block");
+        self.allow_origin(asker, &mut answer);
+        bodiless(asker, answer)
     }
 
     /// CORS (Fetch §3.2) for the origins that the operator named.

@@ -12,7 +12,7 @@ use http::{Request, StatusCode};
 use super::asker::{Asker, SUMUN_TOKEN};
 use super::{Answer, Counted, Gateway, grpc, own, put, stick, visit};
 use crate::incoming::ClientBody;
-use crate::ledger::{Ledger, Stay};
+use crate::ledger::{InUse, Ledger, Stay};
 use crate::load::InFlight;
 use crate::metrics as names;
 use crate::origin::{Client, Forward, Forwarded, OriginError};
@@ -37,12 +37,13 @@ impl Gateway {
         self: &Rc<Self>,
         mut request: Request<ClientBody>,
         asker: &Asker,
-        passage: Passage,
+        mut passage: Passage,
         counted: Counted,
     ) -> impl Future<Output = Answer> {
+        let in_use = passage.in_use.take();
         let ledger = passage.ledger.as_ref();
         let in_flight = ledger.and_then(|ledger| in_flight(ledger, asker));
-        let visit = visit(in_flight, passage.stay.as_ref().map(Stay::hold), counted);
+        let visit = visit(in_flight, in_use, counted);
         let group = self.origins.of(ledger.map(|ledger| &ledger.id));
         let forward = self.forward(&mut request, asker, &passage, group.as_deref());
         let mut going = group.map(|group| {
@@ -279,16 +280,24 @@ pub(super) struct Passage {
     ledger: Option<Arc<Ledger>>,
     /// The session that it keeps alive.
     stay: Option<Arc<Stay>>,
+    /// What keeps a session alive until the answer is over.
+    in_use: Option<InUse>,
     /// The pass that its answer may renew.
     renewal: Option<(Rc<Pass>, Carry)>,
 }
 
 impl Passage {
     /// Inside a session.
-    pub(super) fn inside(ledger: &Arc<Ledger>, inside: Inside, carry: Carry) -> Self {
+    pub(super) fn inside(
+        ledger: &Arc<Ledger>,
+        inside: Inside,
+        in_use: InUse,
+        carry: Carry,
+    ) -> Self {
         Self {
             ledger: Some(Arc::clone(ledger)),
             stay: Some(inside.stay),
+            in_use: Some(in_use),
             renewal: Some((inside.pass, carry)),
         }
     }
@@ -298,8 +307,17 @@ impl Passage {
     pub(super) fn uncounted(ledger: &Arc<Ledger>, stay: Option<Arc<Stay>>) -> Self {
         Self {
             ledger: Some(Arc::clone(ledger)),
+            in_use: stay.as_ref().map(Stay::hold),
             stay,
             renewal: None,
+        }
+    }
+
+    /// On the account of another event's session, which the origin is not told of.
+    pub(super) fn lent(ledger: &Arc<Ledger>, in_use: Option<InUse>) -> Self {
+        Self {
+            in_use,
+            ..Self::uncounted(ledger, None)
         }
     }
 }

@@ -33,6 +33,9 @@ pub struct Stay {
     in_use: AtomicU32,
     /// When it ended, store milliseconds; 0: it has not.
     ended: AtomicU64,
+    /// Up to when its requests have used its rate, nanoseconds of this machine's
+    /// monotonic clock.
+    rate_used: AtomicU64,
 }
 
 impl Stay {
@@ -49,6 +52,7 @@ impl Stay {
             forgotten: AtomicBool::new(false),
             in_use: AtomicU32::new(0),
             ended: AtomicU64::new(0),
+            rate_used: AtomicU64::new(0),
         }
     }
 
@@ -111,6 +115,33 @@ impl Stay {
         self.acknowledged.fetch_max(expires.0, Ordering::AcqRel);
     }
 
+    /// Whether one more request at `now_ms` (this machine's monotonic clock) is
+    /// within `per_second`; if so it is counted. What was not used in the last
+    /// [`BURST_SECONDS`] may come at once.
+    #[must_use]
+    pub fn is_within_rate(&self, now_ms: u64, per_second: u64) -> bool {
+        // GCRA: each request moves the mark by its share of a second, and the
+        // mark may be ahead of the clock by the burst.
+        let now = now_ms.saturating_mul(NANOS / 1_000);
+        let share = NANOS / per_second.clamp(1, NANOS);
+        let furthest = now.saturating_add(BURST_SECONDS * NANOS);
+        let moved =
+            |used: u64| Some(used.max(now).saturating_add(share)).filter(|next| *next <= furthest);
+        self.rate_used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved)
+            .is_ok()
+    }
+
+    /// The same as [`Stay::hold`], unless `most` are in flight already.
+    #[must_use]
+    pub fn hold_within(self: &Arc<Self>, most: u64) -> Option<InUse> {
+        let one_more = |held: u32| (u64::from(held) < most).then_some(held + 1);
+        self.in_use
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .ok()
+            .map(|_| InUse(Arc::clone(self)))
+    }
+
     /// Keeps the session touched while a body or a tunnel is in flight.
     #[must_use]
     pub fn hold(self: &Arc<Self>) -> InUse {
@@ -136,6 +167,13 @@ impl Drop for InUse {
         self.0.in_use.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+/// So many seconds' worth of a session's requests may come at once: a page with
+/// all its parts, a few tabs that are opened anew.
+const BURST_SECONDS: u64 = 10;
+
+/// Nanoseconds of a second.
+const NANOS: u64 = 1_000_000_000;
 
 const SHARDS: usize = 32;
 
@@ -430,6 +468,60 @@ mod tests {
         sessions.sweep(Timestamp(5_000_000), IDLE);
         assert_eq!(sessions.take_due().len(), 0);
         assert!(sessions.living(Timestamp(0)).is_empty());
+    }
+
+    #[test]
+    fn a_sessions_rate_is_a_burst_and_then_so_many_a_second() {
+        let stay = Sessions::default().stay(key(1), Timestamp(0), Timestamp(600_000));
+        let many = |now_ms| {
+            (0..1_000)
+                .filter(|_| stay.is_within_rate(now_ms, 5))
+                .count()
+        };
+        assert_eq!(many(7_000), 50, "ten seconds' worth at once");
+        assert_eq!(many(7_199), 0, "a refused one costs nothing");
+        assert_eq!(many(7_200), 1);
+        assert_eq!(many(8_200), 5);
+        assert_eq!(many(8_000), 0, "a clock that is read late");
+        assert_eq!(many(1_000_000), 50, "no more is saved up");
+        assert!(stay.is_within_rate(1_000_000_000, 1));
+        assert!(stay.is_within_rate(u64::MAX - 1, u64::MAX), "no overflow");
+    }
+
+    #[test]
+    fn a_session_holds_so_many_at_once_and_one_more_when_one_is_over() {
+        let stay = Sessions::default().stay(key(1), Timestamp(0), Timestamp(600_000));
+        let mut held: Vec<InUse> = (0..3).filter_map(|_| stay.hold_within(2)).collect();
+        assert_eq!(held.len(), 2);
+        held.pop();
+        let again = stay.hold_within(2);
+        assert!(again.is_some());
+        assert!(stay.hold_within(2).is_none());
+    }
+
+    #[test]
+    fn threads_at_once_get_no_more_than_one_would() {
+        let stay = Sessions::default().stay(key(1), Timestamp(0), Timestamp(600_000));
+        let (rate, held) = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let within = (0..1_000).filter(|_| stay.is_within_rate(0, 10));
+                        let within = within.count();
+                        let held: Vec<InUse> =
+                            (0..1_000).filter_map(|_| stay.hold_within(30)).collect();
+                        (within, held)
+                    })
+                })
+                .collect();
+            let each = threads.into_iter().map(|thread| thread.join().unwrap());
+            let (rates, held): (Vec<_>, Vec<_>) = each.unzip();
+            (
+                rates.iter().sum::<usize>(),
+                held.iter().map(Vec::len).sum::<usize>(),
+            )
+        });
+        assert_eq!((rate, held), (100, 30));
     }
 
     #[test]

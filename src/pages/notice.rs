@@ -40,6 +40,8 @@ pub enum NoticeKind {
     Ended,
     /// Too many joins from one address.
     RateLimited,
+    /// One visitor asks for more than one may.
+    SessionBusy,
     /// The origin refused or lost the connection.
     OriginUnreachable,
     /// The origin did not answer in time.
@@ -54,12 +56,13 @@ pub enum NoticeKind {
 
 impl NoticeKind {
     /// Every kind, for those who must show them all.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::LineFull,
         Self::Closed,
         Self::NotBegun,
         Self::Ended,
         Self::RateLimited,
+        Self::SessionBusy,
         Self::OriginUnreachable,
         Self::OriginSlow,
         Self::OriginBusy,
@@ -77,7 +80,7 @@ impl NoticeKind {
             | Self::Ended
             | Self::OriginBusy
             | Self::UnknownKey => StatusCode::SERVICE_UNAVAILABLE,
-            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited | Self::SessionBusy => StatusCode::TOO_MANY_REQUESTS,
             Self::OriginUnreachable => StatusCode::BAD_GATEWAY,
             Self::OriginSlow => StatusCode::GATEWAY_TIMEOUT,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,

@@ -38,6 +38,7 @@ pub(super) struct Texts {
     pub(super) form_not_sent_text: &'static str,
     /// What the script needs as well.
     pub(super) live: LiveTexts,
+    pub(super) session_busy: Saying,
     pub(super) origin_unreachable: Saying,
     pub(super) origin_slow: Saying,
     pub(super) origin_busy: Saying,
@@ -138,6 +139,7 @@ impl Texts {
             NoticeKind::NotBegun => self.live.blocked.not_begun,
             NoticeKind::Ended => self.live.blocked.ended,
             NoticeKind::RateLimited => self.live.blocked.rate_limited,
+            NoticeKind::SessionBusy => self.session_busy,
             NoticeKind::OriginUnreachable => self.origin_unreachable,
             NoticeKind::OriginSlow => self.origin_slow,
             NoticeKind::OriginBusy => self.origin_busy,
@@ -286,6 +288,10 @@ static ENGLISH: Texts = Texts {
             ),
         },
     },
+    session_busy: Saying(
+        "Too many requests at once",
+        "Your browser, or a copy of its cookies, asks for more than one visitor may. You stay inside; close other tabs and programs that load this site.",
+    ),
     origin_unreachable: Saying(
         "The site cannot be reached",
         "The server behind this address does not answer. The fault is not yours; please try again shortly.",
@@ -366,6 +372,10 @@ static KOREAN: Texts = Texts {
             ),
         },
     },
+    session_busy: Saying(
+        "요청이 너무 많습니다",
+        "이 브라우저(또는 복사된 쿠키)의 요청이 한 사람에게 허용된 양을 넘었습니다. 입장 상태는 유지됩니다. 이 사이트를 불러오는 다른 탭이나 프로그램을 닫아 주세요.",
+    ),
     origin_unreachable: Saying(
         "사이트에 연결할 수 없습니다",
         "서버가 응답하지 않습니다. 이용자님의 문제가 아니니 잠시 후 다시 시도해 주세요.",

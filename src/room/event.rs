@@ -130,6 +130,10 @@ pub struct EventSettings {
     pub waiting_max: u64,
     /// Most newcomers a minute from one address (IPv6: one /64).
     pub joins_per_address_per_minute: u64,
+    /// Most requests a second of one session at one gateway, ten seconds' worth at once.
+    pub session_requests_per_second: u64,
+    /// Most requests of one session in flight at once at one gateway.
+    pub session_requests_in_flight: u64,
     /// Where an admitted visitor is sent; `None`: where they wanted to go.
     pub success_url: Option<String>,
     /// HTTP status of the waiting page: 200, 202, 429 or 503.
@@ -364,6 +368,8 @@ impl EventSettings {
             unproven: UNPROVEN,
             waiting_max: 1_000_000,
             joins_per_address_per_minute: 600,
+            session_requests_per_second: 100,
+            session_requests_in_flight: 200,
             success_url: None,
             waiting_status: 503,
             crawlers: Crawlers::Refuse503,

@@ -48,6 +48,12 @@ impl RawEvent {
         settings.joins_per_address_per_minute = self
             .joins_per_address_per_minute
             .unwrap_or(settings.joins_per_address_per_minute);
+        settings.session_requests_per_second = self
+            .session_requests_per_second
+            .unwrap_or(settings.session_requests_per_second);
+        settings.session_requests_in_flight = self
+            .session_requests_in_flight
+            .unwrap_or(settings.session_requests_in_flight);
         settings.success_url = at.success_url(self.success_url.as_deref());
         settings.waiting_status = self.waiting_status.unwrap_or(settings.waiting_status);
         settings.crawlers = self.crawlers.unwrap_or_default();

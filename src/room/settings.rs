@@ -48,6 +48,8 @@ pub const EVENT_KEYS: &[Key] = &[
     key("ticket_idle", Kind::Duration(10_000, 3_600_000)),
     key("waiting_max", Kind::Count(1, MANY)),
     key("joins_per_address_per_minute", Kind::Count(1, 100_000_000)),
+    key("session_requests_per_second", Kind::Count(1, 1_000_000)),
+    key("session_requests_in_flight", Kind::Count(1, 1_000_000)),
     key("success_url", Kind::Text(2000)),
     key("waiting_status", Kind::Status(&[200, 202, 429, 503])),
     key("crawlers", Kind::Word(&["503", "allow"])),
@@ -131,6 +133,10 @@ pub struct RawEvent {
     pub waiting_max: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub joins_per_address_per_minute: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_requests_per_second: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_requests_in_flight: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub success_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -273,7 +279,8 @@ impl RawEvent {
     pub fn merge(base: &Self, over: &Self) -> Self {
         laid_over!(base, over, Self {
             id, name, mode, hosts, paths, exclude, limit, admit_per_second, session_idle,
-            session_max, ticket_idle, waiting_max, joins_per_address_per_minute, success_url,
+            session_max, ticket_idle, waiting_max, joins_per_address_per_minute,
+            session_requests_per_second, session_requests_in_flight, success_url,
             waiting_status, crawlers, message,
         }
             queue_when: laid_over!(base.queue_when, over.queue_when, RawQueueWhen {
@@ -372,6 +379,7 @@ mod tests {
             "exclude": ["/assets/", {"path": "/pay", "methods": ["POST"], "from": ["10.0.0.0/8"]}, {"query": "wc-api"}],
             "limitCnt": 500, "admitPerSecond": 0.5, "sessionIdle": "5m", "sessionMax": "2h",
             "ticketIdle": "1m", "waitingMax": 5000, "joinsPerAddressPerMinute": 60,
+            "sessionRequestsPerSecond": 50, "sessionRequestsInFlight": 20,
             "successUrl": "https://shop.example.com/done", "waitingStatus": 200,
             "crawlers": "allow", "message": "곧 시작합니다",
             "queueWhen": {"sessions": 400, "arrivalsPerSecond": 40.5, "requestsPerSecond": 2000.0,

@@ -1,6 +1,7 @@
 //! Clients of every kind, with and without a session.
 
 mod kinds;
+mod limits;
 mod sessions;
 
 use crate::support::Ask;

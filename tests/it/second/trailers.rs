@@ -8,7 +8,7 @@ use http::{HeaderMap, Request, Response};
 use super::origin::Two;
 use super::{ask, before, client, get, read, whole};
 use crate::support::raw::{Raw, RawOrigin, whole_request};
-use crate::support::{Plan, bounded};
+use crate::support::{Ask, Plan, Reply, Site, bounded, until};
 
 fn trailers(name: &'static str, value: &'static str) -> HeaderMap {
     let mut trailers = HeaderMap::new();
@@ -177,4 +177,28 @@ async fn a_client_of_grpc_gets_our_refusals_as_its_status() {
         answer.headers()["grpc-message"],
         "The site cannot be reached"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_of_a_session_that_asks_too_much_may_be_repeated_later() {
+    let site = Site::with("session_requests_in_flight = 1").await;
+    let visitor = site.visitor_inside().await;
+    let (open, gate) = tokio::sync::watch::channel(false);
+    site.origin.answers(move |_| Reply::page().behind(&gate));
+    let held = tokio::spawn(visitor.clone().send_until_answered(Ask::page("/held")));
+    until("one in flight", async || {
+        (site.origin.last().target == "/held").then_some(())
+    })
+    .await;
+    let mut call = call("/shop.Shop/Buy");
+    let cookie = format!("sumun_main={}", visitor.token());
+    call.headers_mut().insert("cookie", cookie.parse().unwrap());
+    let line = client(site.door).await;
+    let (answer, _) = whole(ask(&line, call).await).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["grpc-status"], "14");
+    assert_eq!(answer.headers()["grpc-retry-pushback-ms"], "5000");
+    assert_eq!(answer.headers()["sumun-status"], "block");
+    open.send(true).unwrap();
+    held.await.unwrap().must_come_from_the_origin();
 }

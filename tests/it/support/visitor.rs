@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
@@ -14,7 +15,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::site::ring;
-use super::{Answer, BOUND, append, claims, connect, until};
+use super::{Answer, BOUND, append, bounded, claims, connect, until};
 
 /// A request, before it has a visitor's cookies.
 #[derive(Clone, Debug)]
@@ -192,6 +193,20 @@ impl Visitor {
             answer.is_from_origin().then_some(answer)
         })
         .await
+    }
+
+    /// Sends a request again and again until the origin answers; may be spawned.
+    pub(crate) async fn send_until_answered(mut self, ask: Ask) -> Answer {
+        let asking = async {
+            loop {
+                let answer = self.send(ask.clone()).await;
+                if answer.is_from_origin() {
+                    return answer;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        bounded("an answer of the origin", asking).await
     }
 
     /// Sends a request and keeps the cookies of its answer.
