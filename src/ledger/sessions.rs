@@ -117,7 +117,7 @@ impl Stay {
 
     /// Whether one more request at `now_ms` (this machine's monotonic clock) is
     /// within `per_second`; if so it is counted. What was not used in the last
-    /// [`BURST_SECONDS`] may come at once.
+    /// ten seconds may come at once.
     #[must_use]
     pub fn is_within_rate(&self, now_ms: u64, per_second: u64) -> bool {
         // GCRA: each request moves the mark by its share of a second, and the
