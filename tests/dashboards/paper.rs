@@ -10,8 +10,8 @@ use super::file;
 const OF_TARGETS: [&str; 2] = ["job", "instance"];
 
 /// Labels with any value: ids, names and numbers.
-const FREE: [&str; 9] = [
-    "event", "origin", "name", "version", "hash", "code", "le", "job", "instance",
+const FREE: [&str; 10] = [
+    "event", "origin", "route", "name", "version", "hash", "code", "le", "job", "instance",
 ];
 
 /// The names that there are.
