@@ -18,7 +18,7 @@ use crate::controller::Bench;
 use crate::gateway::{AccessLog, Manner};
 use crate::metrics::{self as names, Metrics};
 use crate::origins::Fleet;
-use crate::reception::Reception;
+use crate::reception::{Reception, Wanted};
 use crate::tls::{Files, Front};
 use crate::tracking::Tracking;
 use crate::visitor::address::TrustedProxies;
@@ -151,6 +151,7 @@ impl Helm {
         let tls = if same_tls { self.threads.tls() } else { tls };
         self.threads.change(&next, manner, trusted, tls);
         self.reception.tracker.change(tracking(&next));
+        self.reception.wanted.store(Arc::new(wanted(&next)));
         self.runs = next;
         tell_hash(
             &self.reception.metrics,
@@ -169,6 +170,13 @@ impl Helm {
     /// for a handshake than `drain_delay` lets it.
     pub(super) fn part(&self) {
         self.threads.part();
+    }
+}
+
+/// What a configuration wants counted of visitors.
+pub(super) fn wanted(config: &Config) -> Wanted {
+    Wanted {
+        statistics: config.visitor.statistics,
     }
 }
 
@@ -398,7 +406,8 @@ mod tests {
             "origin_http2" | "proxy_protocol" | "forward_token" | "origin_health.eject_5xx" => {
                 "true"
             }
-            "http2" | "log.access" | "origin_tls.verify" | "statistics.enabled" => "false",
+            "http2" | "log.access" | "origin_tls.verify" | "statistics.enabled"
+            | "visitor.statistics" => "false",
             "statistics.seconds" => "\"3h\"",
             "statistics.minutes" | "statistics.hours" => "\"3d\"",
             "pass_hosts" => "[\"b.example\"]",

@@ -306,6 +306,7 @@ impl Parts {
         describe(&metrics, &bench.config.load());
         let reception = Arc::new(Reception::new(keyring, metrics, clock));
         reception.tracker.change(force::tracking(config));
+        reception.wanted.store(Arc::new(force::wanted(config)));
         let catalog = Catalog::new(Arc::clone(&bench), Arc::clone(&reception), base(config));
         let catalog = Arc::new(catalog);
         let kept = open::kept(config, memory, &catalog).map(Arc::new);
