@@ -126,7 +126,11 @@ const LOG_KEYS: &[Key] = &[
     key("access_sample", Kind::Number(0.0, 1.0)),
 ];
 
-const VISITOR_KEYS: &[Key] = &[key("statistics", Kind::Flag)];
+const VISITOR_KEYS: &[Key] = &[
+    key("statistics", Kind::Flag),
+    key("city_db", Kind::Text(4000)),
+    key("asn_db", Kind::Text(4000)),
+];
 
 const TLS_KEYS: &[Key] = &[
     key("cert_file", Kind::Text(4000)),
@@ -352,6 +356,8 @@ pub(super) struct RawLog {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawVisitor {
     pub(super) statistics: Option<bool>,
+    pub(super) city_db: Option<PathBuf>,
+    pub(super) asn_db: Option<PathBuf>,
 }
 
 /// `[tls]`.

@@ -98,7 +98,7 @@ pub(super) fn config(
         origin_check: to.check,
         origin_tls: to.tls,
         log: log::resolve(raw.log, faults),
-        visitor: visitor::resolve(&raw.visitor),
+        visitor: visitor::resolve(raw.visitor, certificates, faults),
         tls,
         admin: admin?,
         metrics,

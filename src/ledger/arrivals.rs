@@ -8,18 +8,20 @@ use metrics::Counter;
 
 use crate::metrics::{self as names, Metrics, Name};
 use crate::visitor::profile::{Access, Browser, Device, Profile, Source, System};
+use crate::visitor::region::Country;
 
 /// Whether a visitor was here before, as far as it shows.
 const VISITS: &[&str] = &["new", "returning"];
 
 /// The sorts of words: the metric, its label (and name in the API), the words.
-const SORTS: [(&Name, &str, &[&str]); 6] = [
+const SORTS: [(&Name, &str, &[&str]); 7] = [
     (&names::ARRIVALS, "visit", VISITS),
     (&names::ARRIVALS_BY_ACCESS, "access", Access::WORDS),
     (&names::ARRIVALS_BY_SOURCE, "source", Source::WORDS),
     (&names::ARRIVALS_BY_DEVICE, "device", Device::WORDS),
     (&names::ARRIVALS_BY_OS, "os", System::WORDS),
     (&names::ARRIVALS_BY_BROWSER, "browser", Browser::WORDS),
+    (&names::ARRIVALS_BY_COUNTRY, "country", Country::WORDS),
 ];
 
 /// One event's arrivals. What nobody arrived at takes no room.
@@ -37,6 +39,8 @@ struct Word {
 pub struct Arrival {
     /// What it is.
     pub profile: Profile,
+    /// Where its address is; `None` where no file tells.
+    pub country: Option<Country>,
     /// It brought a pass or a ticket of this event that is over.
     pub returning: bool,
 }
@@ -58,6 +62,8 @@ impl Arrivals {
             device as usize,
             system as usize,
             browser as usize,
+            // Beyond all words: it is not counted.
+            arrival.country.map_or(usize::MAX, Country::number),
         ];
         let counts = self.0.get_or_init(|| {
             SORTS.map(|(_, _, words)| words.iter().map(|_| Word::default()).collect())

@@ -2,15 +2,21 @@
 //! head of its request says of it. Once for each, and only where the operator
 //! wants to know.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use super::{Outcome, Reception};
 use crate::ledger::{Arrival, Ledger};
 use crate::visitor::profile::{Head, Profile};
+use crate::visitor::region::Regions;
 
 /// What is counted of visitors.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Wanted {
     /// `visitor.statistics`.
     pub statistics: bool,
+    /// What tells of addresses.
+    pub regions: Arc<Regions>,
 }
 
 /// Somebody at the door who was asked in, or given a place.
@@ -18,6 +24,8 @@ pub struct Wanted {
 pub struct Newcomer<'a> {
     /// The head of its request.
     pub head: Head<'a>,
+    /// Its address.
+    pub address: IpAddr,
     /// It brought a pass or a ticket of this event that is over.
     pub returning: bool,
 }
@@ -29,11 +37,13 @@ impl Reception {
             Outcome::Inside(_) | Outcome::Waits(_) => true,
             Outcome::Blocked(_) | Outcome::Uncounted => false,
         };
-        if !has_arrived || !self.wanted.load().statistics {
+        let wanted = self.wanted.load();
+        if !has_arrived || !wanted.statistics {
             return;
         }
         let arrival = Arrival {
             profile: Profile::of(&newcomer.head),
+            country: wanted.regions.country(newcomer.address),
             returning: newcomer.returning,
         };
         let event = ledger.id.as_str();

@@ -219,6 +219,7 @@ impl PublicDoor {
                 host: host.as_deref(),
                 by_key: keyed,
             },
+            address: caller.visitor.address,
             returning,
         };
         self.reception.count_arrival(ledger, &outcome, &newcomer);
