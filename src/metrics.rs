@@ -90,6 +90,14 @@ names! {
     TICKETS_ABANDONED = "tickets_abandoned_total", Kind::Counter, None, "Offers that lapsed unclaimed.";
     SESSIONS_STARTED = "sessions_started_total", Kind::Counter, None, "Sessions begun, by way: `walk_in` or `claim`.";
     SESSIONS_ENDED = "sessions_ended_total", Kind::Counter, None, "Sessions ended, by reason: expired, completed or revoked.";
+    ARRIVALS = "arrivals_total", Kind::Counter, None, "Visitors who got a session or a place, new ones and those who came back.";
+    ARRIVALS_BY_ACCESS = "arrivals_by_access_total", Kind::Counter, None, "The same, by how they came in.";
+    ARRIVALS_BY_SOURCE = "arrivals_by_source_total", Kind::Counter, None, "The same, by what led them here.";
+    ARRIVALS_BY_DEVICE = "arrivals_by_device_total", Kind::Counter, None, "The same, by kind of device.";
+    ARRIVALS_BY_OS = "arrivals_by_os_total", Kind::Counter, None, "The same, by family of operating system.";
+    ARRIVALS_BY_BROWSER = "arrivals_by_browser_total", Kind::Counter, None, "The same, by family of browser.";
+    ARRIVALS_BY_COUNTRY = "arrivals_by_country_total", Kind::Counter, None, "The same, by country, where a database of regions is supplied.";
+    REGIONS_MADE = "region_database_timestamp_seconds", Kind::Gauge, Some(Unit::Seconds), "When the databases of regions and networks in use were made.";
     WAIT_SECONDS_TAKEN = "wait_duration_seconds", Kind::Histogram(WAIT_SECONDS), Some(Unit::Seconds), "From a number's issue to its claim.";
     ESTIMATE_ERROR = "estimate_error_ratio", Kind::Histogram(RATIO), None, "Time waited divided by the time first estimated.";
     POLLS = "polls_total", Kind::Counter, None, "Polls, by result: wait, enter, early, block or nothing.";

@@ -15,7 +15,7 @@ use crate::room::{
 };
 
 /// What may well differ between gateways of one store.
-const LOCAL: [&str; 7] = [
+const LOCAL: [&str; 8] = [
     "listen",
     "proxy_protocol",
     "tls",
@@ -23,6 +23,7 @@ const LOCAL: [&str; 7] = [
     "metrics",
     "state_dir",
     "log",
+    "visitor",
 ];
 
 impl Config {

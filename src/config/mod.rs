@@ -12,6 +12,7 @@ pub mod raw;
 mod resolve;
 mod secrets;
 mod tracking;
+mod visitor;
 
 use std::{fmt, net::SocketAddr, path::Path, path::PathBuf, time::Duration};
 
@@ -21,6 +22,7 @@ use serde_json::{Map, Value};
 
 use front::Certificates;
 pub use log::{AccessFormat, Log, LogFormat, LogLevel};
+pub use visitor::Visitor;
 
 pub use tracking::{Route, Statistics};
 
@@ -94,6 +96,8 @@ pub struct Config {
     pub origin_tls: OriginTls,
     /// `[log]`.
     pub log: Log,
+    /// `[visitor]`.
+    pub visitor: Visitor,
     /// `[tls]`; without it the public door speaks plain HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,

@@ -39,6 +39,7 @@ pub const FILE_KEYS: &[Key] = &[
     key("timeouts", Kind::Table(TIMEOUT_KEYS)),
     key("limits", Kind::Table(LIMIT_KEYS)),
     key("log", Kind::Table(LOG_KEYS)),
+    key("visitor", Kind::Table(VISITOR_KEYS)),
     key("tls", Kind::Table(TLS_KEYS)),
     key("admin", Kind::Table(ADMIN_KEYS)),
     key("metrics", Kind::Table(&[key("listen", Kind::Text(100))])),
@@ -123,6 +124,12 @@ const LOG_KEYS: &[Key] = &[
     key("access_file", Kind::Text(4000)),
     key("access_format", Kind::Word(&["auto", "json", "combined"])),
     key("access_sample", Kind::Number(0.0, 1.0)),
+];
+
+const VISITOR_KEYS: &[Key] = &[
+    key("statistics", Kind::Flag),
+    key("city_db", Kind::Text(4000)),
+    key("asn_db", Kind::Text(4000)),
 ];
 
 const TLS_KEYS: &[Key] = &[
@@ -220,6 +227,7 @@ pub(super) struct RawFile {
     pub(super) timeouts: RawTimeouts,
     pub(super) limits: RawLimits,
     pub(super) log: RawLog,
+    pub(super) visitor: RawVisitor,
     pub(super) tls: Option<RawTls>,
     pub(super) admin: RawAdmin,
     pub(super) metrics: RawMetrics,
@@ -341,6 +349,15 @@ pub(super) struct RawLog {
     pub(super) access_file: Option<PathBuf>,
     pub(super) access_format: Option<super::AccessFormat>,
     pub(super) access_sample: Option<f64>,
+}
+
+/// `[visitor]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawVisitor {
+    pub(super) statistics: Option<bool>,
+    pub(super) city_db: Option<PathBuf>,
+    pub(super) asn_db: Option<PathBuf>,
 }
 
 /// `[tls]`.

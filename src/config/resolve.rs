@@ -16,7 +16,7 @@ use super::{
         RawAdmin, RawApi, RawFile, RawLimits, RawNamedSecret, RawSigning, RawStore, RawTimeouts,
     },
     secrets::secret,
-    tracking,
+    tracking, visitor,
 };
 use crate::room::{
     event::{EventSettings, Secret},
@@ -70,10 +70,7 @@ pub(super) fn config(
         faults,
     );
     let request_id_header = request_id(raw.request_id_header.as_deref(), faults);
-    if raw.proxy_protocol && trusted_proxies.is_empty() {
-        let remedy = "is read from trusted proxies only: name them in trusted_proxies";
-        faults.add("proxy_protocol", "true", remedy);
-    }
+    proxy_protocol(raw.proxy_protocol, &trusted_proxies, faults);
     let pass_hosts = hosts("pass_hosts", &raw.pass_hosts, faults);
     let store = store(raw.store, faults);
     let signing = signing(raw.signing, &store, faults);
@@ -101,6 +98,7 @@ pub(super) fn config(
         origin_check: to.check,
         origin_tls: to.tls,
         log: log::resolve(raw.log, faults),
+        visitor: visitor::resolve(raw.visitor, certificates, faults),
         tls,
         admin: admin?,
         metrics,
@@ -118,6 +116,13 @@ pub(super) fn config(
 fn state_dir(written: Option<String>) -> Option<PathBuf> {
     let dir = written.unwrap_or_else(|| "sumun-state".to_owned());
     Some(PathBuf::from(dir)).filter(|dir| !dir.as_os_str().is_empty())
+}
+
+fn proxy_protocol(is_on: bool, trusted: &[IpNet], faults: &mut Faults) {
+    if is_on && trusted.is_empty() {
+        let remedy = "is read from trusted proxies only: name them in trusted_proxies";
+        faults.add("proxy_protocol", "true", remedy);
+    }
 }
 
 fn timeouts(raw: &RawTimeouts) -> Timeouts {

@@ -142,6 +142,8 @@ pub(super) struct Held {
     pub(super) neighbours: Option<Arc<Stay>>,
     /// A place in this event's line.
     pub(super) ticket: Option<Ticket>,
+    /// Who was here before, by a pass or a ticket of this event that is over.
+    pub(super) former: Option<String>,
     /// Whether it came in the header, not in a cookie.
     pub(super) by_header: bool,
     /// Something that only another gateway can read.
@@ -243,8 +245,11 @@ impl Gateway {
         held: &mut Held,
     ) {
         let here = ticket.event == ledger.id
-            && asker.is_in_scope(ledger, ticket.scope.as_deref(), by_header)
-            && self.reception.is_good(ledger, ticket);
+            && asker.is_in_scope(ledger, ticket.scope.as_deref(), by_header);
+        if here && !self.reception.is_good(ledger, ticket) {
+            held.was_here(&ticket.visitor, ticket.scope.as_deref());
+            return;
+        }
         // Of two places the earlier one counts.
         let better = held
             .ticket
@@ -300,10 +305,11 @@ impl Held {
         let stay = match bearer {
             Bearer::Lives(stay) => stay,
             Bearer::Ended(at) => {
+                self.was_here_by(ledger, &shown);
                 self.neighbour |= now.0 < at.0.saturating_add(AFTERGLOW_MS);
                 return;
             }
-            Bearer::Over => return,
+            Bearer::Over => return self.was_here_by(ledger, &shown),
         };
         if home.id == ledger.id {
             self.by_header = shown.by_header;
@@ -315,6 +321,20 @@ impl Held {
             home.sessions.hear(&stay, now);
             self.neighbour = true;
             self.neighbours = Some(stay);
+        }
+    }
+
+    fn was_here_by(&mut self, ledger: &Ledger, shown: &Shown<'_>) {
+        if shown.home.id == ledger.id {
+            self.was_here(&shown.pass.visitor, shown.pass.scope.as_deref());
+        }
+    }
+
+    /// A visitor who was drawn here goes on under the same name; the customer's own
+    /// ids, which have no scope, are for the API.
+    fn was_here(&mut self, visitor: &str, scope: Option<&str>) {
+        if scope.is_some() {
+            self.former.get_or_insert_with(|| visitor.to_owned());
         }
     }
 

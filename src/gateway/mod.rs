@@ -9,6 +9,7 @@ mod grpc;
 mod limit;
 mod log;
 mod own;
+mod seek;
 mod stick;
 mod through;
 mod unanswered;
@@ -32,7 +33,7 @@ use crate::metrics as names;
 use crate::origin::Body;
 use crate::origins::Origins;
 use crate::pages::NoticeKind;
-use crate::reception::{Outcome, Reception, Site, TokenMemory, Who};
+use crate::reception::{Reception, Site, TokenMemory};
 use crate::room::decision::{Credential, Decision, Kind, decide};
 use crate::room::routes::{Asked, Route};
 use crate::room::time::Timestamp;
@@ -150,6 +151,8 @@ struct Seeker {
     event: usize,
     ledger: Arc<Ledger>,
     ticket: Option<Ticket>,
+    /// Who it was when it was here before.
+    former: Option<String>,
     by_header: bool,
 }
 
@@ -270,7 +273,7 @@ impl Gateway {
                 way = Box::pin(here.gateway.settle(*doubt, &request, &asker)).await;
             }
             if let Way::Seek(seeker) = way {
-                way = Box::pin(here.gateway.seek(*seeker, &asker)).await;
+                way = Box::pin(here.gateway.seek(*seeker, &request, &asker)).await;
             }
             here.done = way.done();
             let (answer, done, through) = match way {
@@ -428,50 +431,11 @@ impl Gateway {
                     event: at.event,
                     ledger: Arc::clone(ledger),
                     ticket: held.ticket,
+                    former: held.former,
                     by_header: held.by_header,
                 }))
             }
         }
-    }
-
-    /// A visitor who wants in, with or without a ticket.
-    async fn seek(&self, seeker: Seeker, asker: &Asker) -> Way {
-        let Seeker { ledger, .. } = &seeker;
-        let done = |decision| done(Some(seeker.event), decision);
-        match self.outcome(&seeker, asker).await {
-            Outcome::Inside(inside) => {
-                let carry = Carry {
-                    by_header: seeker.by_header,
-                    fresh: true,
-                };
-                let mut way = self.within(seeker.event, ledger, asker, (inside, carry), "enter");
-                if let Way::Through(_, done) = &mut way {
-                    done.has_waited = seeker.ticket.is_some();
-                }
-                way
-            }
-            Outcome::Uncounted => Way::Through(Passage::uncounted(ledger, None), done("uncounted")),
-            Outcome::Waits(line) => {
-                let page = self.waiting_page(ledger, asker, &line, seeker.by_header);
-                Way::own(page, done(WAIT))
-            }
-            Outcome::Blocked(blocked) => {
-                Way::own(own::blocked(ledger, asker, blocked), done("block"))
-            }
-        }
-    }
-
-    async fn outcome(&self, seeker: &Seeker, asker: &Asker) -> Outcome {
-        let ledger = &seeker.ledger;
-        let mut who = Who::stranger(Some(asker.scope(ledger)));
-        if let Some(ticket) = &seeker.ticket {
-            if let Some(outcome) = self.reception.ask(ledger, ticket, None).await {
-                return outcome;
-            }
-            who = Who::bearer(ticket);
-        }
-        let address = asker.visitor.address;
-        self.reception.join(ledger, &who, address).await
     }
 }
 

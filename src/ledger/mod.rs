@@ -6,6 +6,7 @@
 //! It is also the gateway's memory from which a store that lost everything is
 //! rebuilt.
 
+mod arrivals;
 mod counts;
 pub mod desk;
 mod memory;
@@ -23,6 +24,7 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use http::HeaderValue;
 use tokio::sync::Notify;
 
+pub use arrivals::{Arrival, Arrivals};
 pub use counts::{Codes, Counted, Counts, Polls, Waits};
 pub use memory::{Facts, Moment, Remembered};
 pub use sessions::{InUse, Sessions, Stay};
@@ -63,6 +65,8 @@ pub struct Ledger {
     pub desk: Desk,
     /// What is counted of it.
     pub counts: Counts,
+    /// Who arrived at it.
+    pub arrivals: Arrivals,
     /// What this gateway may admit by itself.
     share: share::Share,
     /// What happens while the store is away; until it is said, places are held.
@@ -108,6 +112,7 @@ impl Ledger {
             ),
             id,
             settings: ArcSwap::from_pointee(settings),
+            arrivals: Arrivals::default(),
             load: Arc::default(),
             sessions: Sessions::default(),
             heard: Heard::default(),

@@ -34,6 +34,16 @@ impl Who {
         }
     }
 
+    /// A visitor who was here before, by a token that is over.
+    #[must_use]
+    pub fn returning(visitor: String, scope: Option<String>) -> Self {
+        Self {
+            visitor,
+            scope,
+            id: None,
+        }
+    }
+
     /// A visitor whom the customer names.
     #[must_use]
     pub fn named(id: &str) -> Self {

@@ -4,6 +4,7 @@
 //! the same however they were asked for.
 
 mod admission;
+mod arrivals;
 mod bearer;
 mod complaints;
 mod held;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 pub use admission::inside;
+pub use arrivals::{Newcomer, Wanted};
 pub use bearer::{Bearer, Who};
 pub use complaints::Complaints;
 pub use joins::Joins;
@@ -80,6 +82,8 @@ pub struct Reception {
     pub complaints: Complaints,
     /// Routes, and what is counted of them.
     pub tracker: Arc<Tracker>,
+    /// What is counted of visitors.
+    pub wanted: ArcSwap<Wanted>,
     held: held::Held,
     ready: AtomicBool,
     draining: AtomicBool,
@@ -98,6 +102,7 @@ impl Reception {
             joins: Joins::default(),
             complaints: Complaints::default(),
             tracker: Arc::default(),
+            wanted: ArcSwap::default(),
             held: held::Held::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),

@@ -18,10 +18,11 @@ use crate::controller::Bench;
 use crate::gateway::{AccessLog, Manner};
 use crate::metrics::{self as names, Metrics};
 use crate::origins::Fleet;
-use crate::reception::Reception;
+use crate::reception::{Reception, Wanted};
 use crate::tls::{Files, Front};
 use crate::tracking::Tracking;
 use crate::visitor::address::TrustedProxies;
+use crate::visitor::region::Regions;
 use crate::visitor::request_id::RequestIds;
 
 /// Whether two configurations differ.
@@ -130,6 +131,7 @@ impl Helm {
             (Some(front), Some(tls)) => Some(front.speaking(tls.min_version, next.http2)?),
             _ => None,
         };
+        let wanted = wanted(&next, self.regions(&next)?);
         let plan = self.planner.replan(secrets, &next)?;
         // From here on nothing does.
         self.reception.keyring.exchange(signing);
@@ -151,6 +153,7 @@ impl Helm {
         let tls = if same_tls { self.threads.tls() } else { tls };
         self.threads.change(&next, manner, trusted, tls);
         self.reception.tracker.change(tracking(&next));
+        self.reception.wanted.store(Arc::new(wanted));
         self.runs = next;
         tell_hash(
             &self.reception.metrics,
@@ -165,6 +168,17 @@ impl Helm {
         Ok(())
     }
 
+    /// The files of regions, read anew only where others are named.
+    fn regions(&self, next: &Config) -> Result<Arc<Regions>, RunError> {
+        let files = next.visitor.files();
+        let before = Arc::clone(&self.reception.wanted.load().regions);
+        Ok(if before.files() == files {
+            before
+        } else {
+            Arc::new(Regions::open(&files)?)
+        })
+    }
+
     /// From now on each answer of HTTP/1.1 ends its connection, and nobody waits longer
     /// for a handshake than `drain_delay` lets it.
     pub(super) fn part(&self) {
@@ -172,14 +186,24 @@ impl Helm {
     }
 }
 
+/// What a configuration wants counted of visitors.
+pub(super) fn wanted(config: &Config, regions: Arc<Regions>) -> Wanted {
+    Wanted {
+        regions,
+        statistics: config.visitor.statistics,
+    }
+}
+
 /// Puts each new configuration in force, whole or not at all.
 pub(super) async fn reloads(
     mut reload: mpsc::Receiver<Reload>,
     helm: Arc<Mutex<Helm>>,
-    certificates: Arc<Notify>,
+    looks: [Arc<Notify>; 2],
 ) {
     while let Some(read) = reload.recv().await {
-        certificates.notify_one();
+        for look in &looks {
+            look.notify_one();
+        }
         let mut helm = helm.lock().unwrap_or_else(PoisonError::into_inner);
         let good = match read {
             Reload::Fresh(fresh) => is_turned(|| helm.turn(&fresh)),
@@ -270,6 +294,10 @@ fn tell_hash(metrics: &Metrics, kept: &ArcSwap<String>, hash: String) {
 }
 
 #[cfg(test)]
+#[path = "../../tests/parts/mmdb.rs"]
+mod mmdb;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::raw::FILE_KEYS;
@@ -315,6 +343,13 @@ mod tests {
                 ("url", "redis://127.0.0.1:1".to_owned()),
             ] {
                 std::fs::write(beside.at(file), text).unwrap();
+            }
+            for (file, value) in [
+                ("visitor.city_db", mmdb::city("KR", "11")),
+                ("visitor.asn_db", mmdb::asn(1, "one")),
+            ] {
+                let database = mmdb::database(1, &[("10.0.0.0/8", value)]);
+                std::fs::write(beside.at(file), database).unwrap();
             }
             for ending in ["crt", "key"] {
                 let other = beside.0.path().join(format!("other.{ending}"));
@@ -371,6 +406,14 @@ mod tests {
                         format!("[store]\nurl_file = {:?}\n{keys}", self.at("url")),
                     )
                 }
+                "visitor.city_db" | "visitor.asn_db" => (
+                    String::new(),
+                    format!(
+                        "[visitor]\n{} = {:?}",
+                        key.trim_start_matches("visitor."),
+                        self.at(key)
+                    ),
+                ),
                 "store.ca_file" => (redis(""), redis(&format!("ca_file = {:?}", self.at("crt")))),
                 "origin_tls.ca_file" => (
                     String::new(),
@@ -398,7 +441,8 @@ mod tests {
             "origin_http2" | "proxy_protocol" | "forward_token" | "origin_health.eject_5xx" => {
                 "true"
             }
-            "http2" | "log.access" | "origin_tls.verify" | "statistics.enabled" => "false",
+            "http2" | "log.access" | "origin_tls.verify" | "statistics.enabled"
+            | "visitor.statistics" => "false",
             "statistics.seconds" => "\"3h\"",
             "statistics.minutes" | "statistics.hours" => "\"3d\"",
             "pass_hosts" => "[\"b.example\"]",

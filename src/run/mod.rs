@@ -9,6 +9,7 @@ pub mod log;
 mod memory;
 mod open;
 mod origins;
+mod regions;
 pub mod reload;
 mod statistics;
 mod threads;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::api::admin::AdminDoor;
@@ -50,6 +52,7 @@ use crate::store::StoreError;
 use crate::tls::{self, Front};
 use crate::token::{KeyError, Keyring};
 use crate::visitor::address::InvalidProxies;
+use crate::visitor::region::{self, Regions};
 
 /// How long the first look at the store may take before the server goes on
 /// without it.
@@ -84,6 +87,9 @@ pub enum RunError {
     /// TLS cannot be spoken as the settings say.
     #[error("tls.min_version: TLS cannot be set up so: {0}")]
     Versions(#[from] rustls::Error),
+    /// A database of regions or networks cannot be used.
+    #[error("visitor: {0}")]
+    Region(#[from] region::Fault),
     /// The proxies cannot be read.
     #[error("trusted_proxies: {0}")]
     Proxies(#[from] InvalidProxies),
@@ -219,7 +225,6 @@ pub async fn run(
     let statistician = Arc::new(Statistician::new(&parts.bench, &parts.reception));
     tasks.push(statistician.begin());
     tasks.push(tokio::spawn(Keeper::new(Arc::clone(&parts.fleet)).run()));
-    let certificates = Arc::new(Notify::new());
     let origins: Vec<String> = config.origins.iter().map(ToString::to_string).collect();
     let (listen, events) = (config.listen, config.events.len());
     let helm = Arc::new(Mutex::new(Helm {
@@ -233,17 +238,13 @@ pub async fn run(
         admin,
         threads: steering,
     }));
-    let steered = force::reloads(reload, Arc::clone(&helm), Arc::clone(&certificates));
-    tasks.push(tokio::spawn(steered));
-    if let Some(front) = &parts.front {
-        let metrics = Arc::clone(&parts.bench.metrics);
-        let front = Arc::clone(front);
-        tasks.push(tokio::spawn(certificates::keep(
-            front,
-            metrics,
-            certificates,
-        )));
-    }
+    let (looks, watching) = watch_files(&parts);
+    tasks.extend(watching);
+    tasks.push(tokio::spawn(force::reloads(
+        reload,
+        Arc::clone(&helm),
+        looks,
+    )));
     if let Some(kept) = &parts.kept {
         tasks.push(tokio::spawn(Arc::clone(kept).keep()));
     }
@@ -306,6 +307,10 @@ impl Parts {
         describe(&metrics, &bench.config.load());
         let reception = Arc::new(Reception::new(keyring, metrics, clock));
         reception.tracker.change(force::tracking(config));
+        let regions = Arc::new(Regions::open(&config.visitor.files())?);
+        reception
+            .wanted
+            .store(Arc::new(force::wanted(config, regions)));
         let catalog = Catalog::new(Arc::clone(&bench), Arc::clone(&reception), base(config));
         let catalog = Arc::new(catalog);
         let kept = open::kept(config, memory, &catalog).map(Arc::new);
@@ -397,6 +402,23 @@ impl Parts {
         }
         closing.abort();
     }
+}
+
+/// Keeps fresh what stands in files of its own: what to ring for a look before its
+/// time, and who looks.
+fn watch_files(parts: &Parts) -> ([Arc<Notify>; 2], Vec<JoinHandle<()>>) {
+    let looks: [Arc<Notify>; 2] = Default::default();
+    let [certificates, databases] = &looks;
+    let reception = Arc::clone(&parts.reception);
+    let regions = regions::keep(reception, Arc::clone(databases));
+    let mut watching = vec![tokio::spawn(regions)];
+    if let Some(front) = &parts.front {
+        let metrics = Arc::clone(&parts.bench.metrics);
+        let certificates = Arc::clone(certificates);
+        let certificates = certificates::keep(Arc::clone(front), metrics, certificates);
+        watching.push(tokio::spawn(certificates));
+    }
+    (looks, watching)
 }
 
 fn base(config: &Config) -> Base {

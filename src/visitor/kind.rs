@@ -127,7 +127,7 @@ fn says(line: Option<&HeaderValue>, word: &str) -> bool {
         .any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
 }
 
-fn is_crawler(agent: &HeaderValue) -> bool {
+pub(super) fn is_crawler(agent: &HeaderValue) -> bool {
     static WORDS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
         let mut builder = AhoCorasick::builder();
         builder.ascii_case_insensitive(true).build(CRAWLERS).ok()

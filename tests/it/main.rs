@@ -9,7 +9,7 @@
 //!   `unchanged`; behind a real haproxy: `announced`
 //! - programs: `api`; a real Chromium: `browser`
 //! - the operator: `operator`, `command`, `config`, `counted`, `routes`, `reload`, `reloaded`, `process`,
-//!   `request_id`, `accessed`, `statistics`
+//!   `request_id`, `accessed`, `statistics`; who comes: `arrivals`, `regions`
 //!
 //! What breaks stands in `tests/failure`, the store's contract in
 //! `tests/store`, the promises by seeds in `tests/simulation`.
@@ -26,6 +26,7 @@ mod support;
 mod accessed;
 mod announced;
 mod api;
+mod arrivals;
 mod browser;
 mod carried;
 mod clients;
@@ -44,6 +45,7 @@ mod orders;
 mod origins;
 mod process;
 mod proxy;
+mod regions;
 mod reload;
 mod reloaded;
 mod replicas;

@@ -9,6 +9,7 @@ mod explain;
 mod guard;
 mod origins;
 mod problem;
+mod region;
 mod stats;
 mod status;
 mod wanted;
@@ -98,6 +99,7 @@ impl AdminDoor {
             )
             .route("/v1/origins", get(origins::list))
             .route("/v1/explain", post(explain::explain))
+            .route("/v1/region", get(region::show))
             .route("/v1/events/{event}/limit", put(events::limit))
             .route("/v1/events/{event}/status", get(status::show))
             .route("/v1/events/{event}/stats", get(stats::show))
@@ -161,7 +163,7 @@ async fn metrics(State(door): State<Arc<Door>>) -> Response {
 }
 
 async fn no_path() -> Problem {
-    let detail = "the calls of this door are /v1/events and below, /v1/origins, /v1/explain, /healthz, /readyz and /metrics";
+    let detail = "the calls of this door are /v1/events and below, /v1/origins, /v1/explain, /v1/region, /healthz, /readyz and /metrics";
     Problem::new(StatusCode::NOT_FOUND, "path", "No such path", detail)
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Held {
     pub(super) places: Vec<(Ticket, String)>,
     /// A pass whose session was ended or is over.
     pub(super) former: Option<Rc<Pass>>,
+    /// Who was here before, by a pass or a ticket that is over.
+    pub(super) before: Option<String>,
     /// A cookie of the event came along, whatever it is worth.
     pub(super) cookie: bool,
     /// The token came in the header `Sumun-Token`.
@@ -73,6 +75,23 @@ impl Held {
             http::HeaderValue::from_static("Sumun-Token"),
         )
         .field("ticket")
+    }
+
+    /// Who comes back, whatever comes of the places.
+    pub(super) fn who_before(&self) -> Option<String> {
+        let mut places = self
+            .places
+            .iter()
+            .filter(|(place, _)| place.scope.is_some());
+        let place = places.next().map(|(place, _)| place.visitor.clone());
+        place.or_else(|| self.before.clone())
+    }
+
+    /// The customer's own ids have no scope, and are told by the calls that bring them.
+    fn was_here(&mut self, visitor: &str, scope: Option<&str>) {
+        if scope.is_some() {
+            self.before.get_or_insert_with(|| visitor.to_owned());
+        }
     }
 
     fn flawed(&mut self, flaw: Flaw) {
@@ -164,6 +183,7 @@ impl PublicDoor {
                     held.take(ticket, text);
                 } else {
                     held.flawed(Flaw::Over);
+                    held.was_here(&ticket.visitor, scope);
                 }
                 return;
             }
@@ -183,6 +203,7 @@ impl PublicDoor {
             }
             Bearer::Ended(_) | Bearer::Over => {
                 held.flawed(Flaw::Over);
+                held.was_here(&pass.visitor, scope);
                 held.former.get_or_insert(pass);
             }
         }

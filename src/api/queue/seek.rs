@@ -11,12 +11,13 @@ use super::place::{Held, void};
 use super::said::{Said, is_degraded};
 use super::{AWAY_RETRY_SECONDS, Fields, ID_CHARS_MAX, Problem, PublicDoor, away, no_key};
 use crate::ledger::Ledger;
-use crate::reception::{Blocked, Inside, Line, Outcome, Who, inside, place_of, scope};
+use crate::reception::{Blocked, Inside, Line, Newcomer, Outcome, Who, inside, place_of, scope};
 use crate::room::gate::Gate;
 use crate::room::ticket::SessionKey;
 use crate::room::time::Timestamp;
 use crate::store::{Found, Leave};
 use crate::token::Ticket;
+use crate::visitor::profile::Head;
 
 /// A poll may come this much before its time, in milliseconds, and by a fifth
 /// of the time told.
@@ -43,7 +44,7 @@ impl PublicDoor {
             Some(id) => of_id(held, id),
             None => held,
         };
-        let by_header = held.by_header;
+        let (by_header, before) = (held.by_header, held.who_before());
         let mut said = self.settle(&ledger, held).await;
         if said.is_none()
             && let Some(id) = id
@@ -52,7 +53,7 @@ impl PublicDoor {
         }
         let said = match said {
             Some(said) => said,
-            None => self.newcomer(&ledger, caller, id).await,
+            None => self.newcomer(&ledger, caller, id, before).await,
         };
         Ok(self.say(&ledger, caller, &said, by_header))
     }
@@ -182,12 +183,13 @@ impl PublicDoor {
         })
     }
 
-    /// Somebody who holds nothing.
+    /// Somebody who holds nothing that is good; `before`: who was here with what is over.
     pub(super) async fn newcomer(
         &self,
         ledger: &Arc<Ledger>,
         caller: &Caller,
         id: Option<&str>,
+        before: Option<String>,
     ) -> Said {
         if ledger.standing().gate == Gate::Closed {
             return Said::Outcome(Outcome::Blocked(Blocked::Closed));
@@ -195,8 +197,13 @@ impl PublicDoor {
         ledger.load.arrival(ledger.monotonic_ms());
         let keyed = self.has_key(caller);
         let here = || scope(ledger, caller.host().as_deref());
-        let stranger = || Who::stranger((caller.is_page() && !keyed).then(here));
-        let who = id.map_or_else(stranger, Who::named);
+        let scope = (caller.is_page() && !keyed).then(here);
+        let returning = before.is_some();
+        let who = match (id, before) {
+            (Some(id), _) => Who::named(id),
+            (None, Some(visitor)) if scope.is_some() => Who::returning(visitor, scope),
+            (None, _) => Who::stranger(scope),
+        };
         // A server brings the visitors of many addresses.
         let outcome = if keyed {
             self.reception.enter(ledger, &who).await
@@ -204,6 +211,18 @@ impl PublicDoor {
             let address = caller.visitor.address;
             self.reception.join(ledger, &who, address).await
         };
+        let host = caller.host();
+        let newcomer = Newcomer {
+            head: Head {
+                headers: &caller.headers,
+                query: caller.uri.query(),
+                host: host.as_deref(),
+                by_key: keyed,
+            },
+            address: caller.visitor.address,
+            returning,
+        };
+        self.reception.count_arrival(ledger, &outcome, &newcomer);
         Said::Outcome(outcome)
     }
 

@@ -39,9 +39,10 @@ impl PublicDoor {
             return Err(problem.retry_after(10));
         }
         let held = self.held(&ledger, caller, None).await?.readable()?;
+        let before = held.who_before();
         let said = match self.settle(&ledger, held).await {
             Some(said) => said,
-            None => self.newcomer(&ledger, caller, None).await,
+            None => self.newcomer(&ledger, caller, None, before).await,
         };
         let mut answer = match &said {
             Said::Outcome(Outcome::Inside(inside)) => {

@@ -7,6 +7,8 @@ mod call;
 mod clockwork;
 pub(crate) mod crowd;
 mod hand;
+#[path = "../../parts/mmdb.rs"]
+pub(crate) mod mmdb;
 mod origin;
 #[path = "../../parts/ports.rs"]
 mod ports;

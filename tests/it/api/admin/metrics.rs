@@ -57,7 +57,7 @@ fn metrics_are_in_the_text_format_and_every_family_is_described() {
 }
 
 /// Families without a series until something has happened.
-const APPEAR_LATER: [&str; 27] = [
+const APPEAR_LATER: [&str; 35] = [
     "sumun_statistics_lost_total",
     "sumun_route_answers_total",
     "sumun_route_conversions_total",
@@ -66,6 +66,14 @@ const APPEAR_LATER: [&str; 27] = [
     "sumun_route_sent_bytes_total",
     "sumun_route_views_total",
     "sumun_route_waiting_pages_total",
+    "sumun_arrivals_total",
+    "sumun_arrivals_by_access_total",
+    "sumun_arrivals_by_source_total",
+    "sumun_arrivals_by_device_total",
+    "sumun_arrivals_by_os_total",
+    "sumun_arrivals_by_browser_total",
+    "sumun_arrivals_by_country_total",
+    "sumun_region_database_timestamp_seconds",
     "sumun_access_log_dropped_total",
     "sumun_origin_attempts_failed_total",
     "sumun_origin_connection_waits_total",
