@@ -240,11 +240,8 @@ pub async fn run(
     }));
     let (looks, watching) = watch_files(&parts);
     tasks.extend(watching);
-    tasks.push(tokio::spawn(force::reloads(
-        reload,
-        Arc::clone(&helm),
-        looks,
-    )));
+    let steered = force::reloads(reload, Arc::clone(&helm), looks);
+    tasks.push(tokio::spawn(steered));
     if let Some(kept) = &parts.kept {
         tasks.push(tokio::spawn(Arc::clone(kept).keep()));
     }
