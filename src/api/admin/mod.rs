@@ -99,6 +99,7 @@ impl AdminDoor {
             .route("/v1/origins", get(origins::list))
             .route("/v1/explain", post(explain::explain))
             .route("/v1/events/{event}/limit", put(events::limit))
+            .route("/v1/events/{event}/message", put(events::message))
             .route("/v1/events/{event}/status", get(status::show))
             .route("/v1/events/{event}/stats", get(stats::show))
             .route(
