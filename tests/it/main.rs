@@ -9,7 +9,7 @@
 //!   `unchanged`; behind a real haproxy: `announced`
 //! - programs: `api`; a real Chromium: `browser`
 //! - the operator: `operator`, `command`, `config`, `counted`, `routes`, `reload`, `reloaded`, `process`,
-//!   `request_id`, `accessed`, `statistics`
+//!   `request_id`, `accessed`, `statistics`; at a terminal: `orders`, `top`
 //!
 //! What breaks stands in `tests/failure`, the store's contract in
 //! `tests/store`, the promises by seeds in `tests/simulation`.
@@ -54,5 +54,6 @@ mod shutdown;
 mod sockets;
 mod stalled;
 mod statistics;
+mod top;
 mod unchanged;
 mod waiting;
