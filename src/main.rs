@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use sumun::config::{self, Config, Faults};
 use sumun::demo::{self, DemoError, Summary};
+use sumun::operator::top::{self, TopArguments};
 use sumun::operator::{self, Order};
 use sumun::run::reload::Watch;
 use sumun::run::{self, RunError};
@@ -46,6 +47,8 @@ enum Command {
     Key,
     /// Exit code 0 when the gateway is ready (for Docker)
     Health(HealthArguments),
+    /// How things stand, second by second, on a whole terminal; q ends
+    Top(TopArguments),
     #[command(flatten)]
     Order(Order),
 }
@@ -108,6 +111,7 @@ fn main() -> ExitCode {
         Some(Command::Check(check)) => check_file(&check),
         Some(Command::Key) => print_key(),
         Some(Command::Health(health)) => ask_health(&health.admin),
+        Some(Command::Top(wanted)) => show_top(&wanted),
         Some(Command::Order(order)) => give(&order),
     }
 }
@@ -224,6 +228,21 @@ fn give(order: &Order) -> ExitCode {
             println!("{said}");
             ExitCode::SUCCESS
         }
+        Err(trouble) => tell(&trouble),
+    }
+}
+
+/// Shows how things stand until its end is wanted.
+fn show_top(wanted: &TopArguments) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let shown = match runtime {
+        Ok(runtime) => runtime.block_on(top::show(wanted)),
+        Err(fault) => return tell(&fault),
+    };
+    match shown {
+        Ok(()) => ExitCode::SUCCESS,
         Err(trouble) => tell(&trouble),
     }
 }

@@ -225,6 +225,7 @@ impl Leaf {
                 items(text).map(pair).collect()
             }
             Kind::Text(_)
+            | Kind::Line(_)
             | Kind::Secret
             | Kind::Word(_)
             | Kind::Duration(..)

@@ -398,6 +398,12 @@ fn written(text: &str) -> Result<Map<String, Value>, Faults> {
     }
 }
 
+/// Whether nothing on a terminal shall be coloured (<https://no-color.org>).
+#[must_use]
+pub fn is_colour_unwanted() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|said| !said.is_empty())
+}
+
 /// The file named, or the first of [`FILES`] that is there.
 #[must_use]
 pub fn found(named: Option<&Path>) -> Option<PathBuf> {

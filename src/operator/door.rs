@@ -63,6 +63,11 @@ impl Door {
         })
     }
 
+    /// Where it is called.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The ids of all events.
     pub(super) async fn events(&self) -> Result<Vec<String>, Trouble> {
         let (mut all, mut after) = (Vec::new(), String::new());
@@ -130,12 +135,9 @@ impl Door {
         body: Option<&Value>,
     ) -> Result<(StatusCode, Value), Trouble> {
         let request = self.request(method, path, body)?;
-        let late = |what: &str, time: Duration| {
-            self.no_answer(format!("{what} within {} s", time.as_secs()))
-        };
         let connected = tokio::time::timeout(CONNECT, TcpStream::connect(self.address)).await;
         let tcp = connected
-            .map_err(|_| late("no connection", CONNECT))?
+            .map_err(|_| self.late("no connection", CONNECT))?
             .map_err(|fault| self.no_answer(fault.to_string()))?;
         let answered = async {
             let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await?;
@@ -148,7 +150,7 @@ impl Door {
         };
         let (head, body) = tokio::time::timeout(ANSWER, answered)
             .await
-            .map_err(|_| late("no answer", ANSWER))?
+            .map_err(|_| self.late("no answer", ANSWER))?
             .map_err(|fault| self.stranger(fault.to_string()))?;
         let body = body.map_err(|fault| self.stranger(fault.to_string()))?;
         let bytes = body.to_bytes();
@@ -198,6 +200,11 @@ impl Door {
             event: id.escape_debug().to_string(),
             known,
         }
+    }
+
+    /// Something took too long.
+    pub(super) fn late(&self, what: &str, time: Duration) -> Trouble {
+        self.no_answer(format!("{what} within {} s", time.as_secs()))
     }
 
     fn no_answer(&self, why: String) -> Trouble {

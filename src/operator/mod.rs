@@ -9,6 +9,7 @@
 mod confirm;
 mod door;
 mod picture;
+pub mod top;
 mod trouble;
 
 use std::path::PathBuf;
@@ -101,16 +102,23 @@ pub enum Order {
     },
 }
 
-/// Where the gateway is, and how its answer is shown.
-#[derive(Args)]
-pub struct At {
+/// Where the gateway is.
+#[derive(Args, Default)]
+pub struct Where {
     /// The file with the admin door's address and token; ./gateway.toml, else
     /// /etc/sumun/gateway.toml
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub config: Option<PathBuf>,
     /// The admin door, wherever the file says it is
     #[arg(long, value_name = "ADDRESS:PORT")]
-    admin: Option<String>,
+    pub admin: Option<String>,
+}
+
+/// Where the gateway is, and how its answer is shown.
+#[derive(Args)]
+pub struct At {
+    #[command(flatten)]
+    gateway: Where,
     /// Show the answer as it came, in JSON
     #[arg(long)]
     json: bool,
@@ -173,9 +181,15 @@ pub async fn give(order: &Order) -> Result<String, Trouble> {
     }
 }
 
-impl At {
+impl Where {
     fn door(&self) -> Result<Door, Trouble> {
         Door::of(self.config.as_deref(), self.admin.as_deref())
+    }
+}
+
+impl At {
+    fn door(&self) -> Result<Door, Trouble> {
+        self.gateway.door()
     }
 }
 

@@ -79,10 +79,11 @@ pub(super) fn whole(status: &Value) -> String {
     ));
     let rates = &status["rates"];
     lines.push(format!(
-        "  waiting    {}, {} a second admitted, {} a second come in line",
+        "  waiting    {}, {} a second admitted; {} sessions a second begun, {} closed",
         count(&counts["waiting"]),
         number(&rates["admittedPerSecond"]),
         number(&rates["begunPerSecond"]),
+        number(&rates["closedPerSecond"]),
     ));
     let estimate = &status["estimate"];
     lines.push(format!(
@@ -171,11 +172,11 @@ fn gateways(status: &Value) -> String {
     line
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     value.as_str().unwrap_or(UNKNOWN).to_owned()
 }
 
-fn limit(value: &Value) -> String {
+pub(super) fn limit(value: &Value) -> String {
     if value.is_null() {
         return "no limit".to_owned();
     }
@@ -183,7 +184,7 @@ fn limit(value: &Value) -> String {
 }
 
 /// A count, by thousands.
-fn count(value: &Value) -> String {
+pub(super) fn count(value: &Value) -> String {
     let Some(count) = value.as_u64() else {
         return UNKNOWN.to_owned();
     };
@@ -198,7 +199,7 @@ fn count(value: &Value) -> String {
     grouped
 }
 
-fn number(value: &Value) -> String {
+pub(super) fn number(value: &Value) -> String {
     match value.as_f64() {
         None => UNKNOWN.to_owned(),
         Some(number) if number.fract() == 0.0 => format!("{number:.0}"),
@@ -207,13 +208,13 @@ fn number(value: &Value) -> String {
     }
 }
 
-fn ratio(value: &Value) -> String {
+pub(super) fn ratio(value: &Value) -> String {
     let ratio = value.as_f64();
     ratio.map_or_else(|| UNKNOWN.to_owned(), |ratio| format!("{ratio:.2}"))
 }
 
 /// A wait in hours, minutes and seconds.
-fn wait(value: &Value) -> String {
+pub(super) fn wait(value: &Value) -> String {
     let Some(seconds) = value.as_f64() else {
         return UNKNOWN.to_owned();
     };

@@ -54,6 +54,9 @@ pub enum Trouble {
     /// The gateway refuses, in its own words.
     #[error("{0}")]
     Refused(String),
+    /// The terminal cannot be drawn on.
+    #[error("the terminal: {0}; `sumun status` needs none")]
+    Terminal(#[source] std::io::Error),
     /// It was not confirmed.
     #[error("{0}")]
     Unconfirmed(String),

@@ -361,6 +361,22 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_message_leaves_the_page_under_20_kilobytes() {
+        // As many characters as an event may have: of three bytes, and of one to be escaped.
+        for message in ["문".repeat(500), "\"".repeat(500)] {
+            for language in [Language::Korean, Language::English] {
+                let html = WaitingPage {
+                    message: Some(&message),
+                    ..page(language)
+                }
+                .render();
+                assert!(html.len() < 20_000, "{language:?}: {}", html.len());
+                assert!(!html.contains('…'), "it is shown whole");
+            }
+        }
+    }
+
+    #[test]
     fn names_and_messages_are_bounded() {
         let long = "가".repeat(100_000);
         let html = WaitingPage {

@@ -30,6 +30,8 @@ pub struct Key {
 pub enum Kind {
     /// Text of at most so many characters.
     Text(usize),
+    /// One line of text, of at most so many characters: people read it.
+    Line(usize),
     /// Text that is never shown and never taken by the API.
     Secret,
     /// One of these words.
@@ -198,6 +200,9 @@ impl Kind {
         let text = value.as_str();
         let sound = match self {
             Self::Text(most) => text.is_some_and(|text| text.chars().count() <= *most),
+            Self::Line(most) => text.is_some_and(|text| {
+                text.chars().count() <= *most && !text.chars().any(char::is_control)
+            }),
             Self::Word(words) => {
                 let word = text.map_or_else(|| value.to_string(), str::to_owned);
                 if words.contains(&word.as_str()) {
@@ -235,6 +240,10 @@ impl Kind {
         let time = |millis: &u64| units::duration_text(Duration::from_millis(*millis));
         match self {
             Self::Text(most) => format!("write text in quotes, at most {most} characters"),
+            Self::Line(most) => format!(
+                "write one line of text in quotes, at most {most} characters, \
+                 without control characters"
+            ),
             Self::Secret => "write the secret as text, in quotes".to_owned(),
             Self::Word(words) => format!("write one of \"{}\"", words.join("\", \"")),
             Self::Count(least, most) => format!("write a whole number from {least} to {most}"),

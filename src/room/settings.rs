@@ -53,7 +53,7 @@ pub const EVENT_KEYS: &[Key] = &[
     key("success_url", Kind::Text(2000)),
     key("waiting_status", Kind::Status(&[200, 202, 429, 503])),
     key("crawlers", Kind::Word(&["503", "allow"])),
-    key("message", Kind::Text(MESSAGE_MAX)),
+    key("message", Kind::Line(MESSAGE_MAX)),
     key("queue_when", Kind::Table(QUEUE_WHEN_KEYS)),
     key("cookie", Kind::Table(COOKIE_KEYS)),
     key("bypass", Kind::Table(BYPASS_KEYS)),

@@ -10,6 +10,7 @@
 //! - programs: `api`; a real Chromium: `browser`
 //! - the operator: `operator`, `command`, `config`, `counted`, `routes`, `reload`, `reloaded`, `process`,
 //!   `request_id`, `accessed`, `statistics`; who comes: `arrivals`, `regions`
+//!   `request_id`, `accessed`, `statistics`; at a terminal: `orders`, `top`
 //!
 //! What breaks stands in `tests/failure`, the store's contract in
 //! `tests/store`, the promises by seeds in `tests/simulation`.
@@ -56,5 +57,6 @@ mod shutdown;
 mod sockets;
 mod stalled;
 mod statistics;
+mod top;
 mod unchanged;
 mod waiting;

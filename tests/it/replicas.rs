@@ -3,12 +3,14 @@
 
 use std::path::Path;
 
+use http::Method;
+use serde_json::Value;
 use sumun::room::gate::Gate;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::support::redis_process::RedisProcess;
-use crate::support::{Ask, Origin, Plan, Reply, Site, free_address, until};
+use crate::support::{Ask, Origin, Plan, Reply, Site, Visitor, free_address, until};
 
 /// Requests in flight at which the gate closes.
 const THRESHOLD: u64 = 6;
@@ -107,4 +109,41 @@ async fn load_is_summed_over_gateways_and_each_closes_its_gate_and_opens_it_agai
     while let Some(answered) = load.join_next().await {
         answered.unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_is_said_at_one_gateway_is_in_the_polls_of_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_redis, plan) = shared_store(dir.path());
+    let plan = plan.settings("limit = 1");
+    let origin = Origin::open().await;
+    let one = plan.clone().open_before(&origin).await;
+    let other = plan.open_before(&origin).await;
+    let _inside = other.filled_by_one().await;
+    let mut waits = other.visitor_in_line().await;
+    let poll = |visitor: &Visitor| {
+        let body = serde_json::json!({ "eventId": "main", "ticket": visitor.token() });
+        Ask::fetch("/__sumun/v1/status")
+            .method(Method::POST)
+            .body(&body.to_string())
+    };
+    let quiet = waits.send(poll(&waits)).await.json();
+    assert_eq!(quiet["message"], Value::Null);
+    let text = "12시에 다시 엽니다";
+    let body = serde_json::json!({ "message": text }).to_string();
+    let ask = Ask::fetch("/v1/events/main/message").method(Method::PUT);
+    let ask = ask
+        .with("host", "localhost")
+        .with("content-type", "application/json");
+    let said = Visitor::at(one.admin).send(ask.body(&body)).await;
+    assert_eq!(said.status, 200, "{}", said.text());
+    let status = until("the other says it", async || {
+        let status = waits.send(poll(&waits)).await.json();
+        (status["message"] == text).then_some(status)
+    })
+    .await;
+    assert_eq!(status["status"], "WAIT");
+    // Its first page says so too.
+    let page = other.visitor().open("/").await;
+    assert!(page.must_be_a_waiting_page().text().contains(text));
 }

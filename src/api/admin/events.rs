@@ -147,17 +147,35 @@ pub(super) async fn limit(
     State(door): State<Arc<Door>>,
     Change { id, versions, body }: Change,
 ) -> Result<Response, Problem> {
-    if let Some(other) = body.keys().find(|name| *name != "limitCnt") {
-        return Err(Problem::input(
-            short(other),
-            "this call takes limitCnt alone",
-        ));
-    }
-    if !body.contains_key("limitCnt") {
-        let detail = "write the most sessions inside at once, or null to take the override back";
-        return Err(Problem::input("limitCnt", detail));
-    }
+    let missing = "write the most sessions inside at once, or null to take the override back";
+    alone(&body, "limitCnt", missing)?;
     patched(&door, &id, &versions, &body).await
+}
+
+pub(super) async fn message(
+    State(door): State<Arc<Door>>,
+    Change { id, versions, body }: Change,
+) -> Result<Response, Problem> {
+    let missing = "write what the waiting page says, \"\" for nothing, \
+                   or null to take the override back";
+    alone(&body, "message", missing)?;
+    patched(&door, &id, &versions, &body).await
+}
+
+/// A body that sets one thing.
+fn alone(
+    body: &Map<String, Value>,
+    field: &'static str,
+    missing: &'static str,
+) -> Result<(), Problem> {
+    if let Some(other) = body.keys().find(|name| *name != field) {
+        let detail = format!("this call takes {field} alone");
+        return Err(Problem::input(short(other), detail));
+    }
+    if !body.contains_key(field) {
+        return Err(Problem::input(field, missing));
+    }
+    Ok(())
 }
 
 pub(super) async fn remove(

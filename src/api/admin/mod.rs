@@ -101,6 +101,7 @@ impl AdminDoor {
             .route("/v1/explain", post(explain::explain))
             .route("/v1/region", get(region::show))
             .route("/v1/events/{event}/limit", put(events::limit))
+            .route("/v1/events/{event}/message", put(events::message))
             .route("/v1/events/{event}/status", get(status::show))
             .route("/v1/events/{event}/stats", get(stats::show))
             .route(

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::driver::{Browser, ENGLISH, Manner};
 use super::{Shop, complete};
-use crate::support::until;
+use crate::support::{Ask, Visitor, until};
 
 #[tokio::test]
 async fn a_browser_waits_at_its_address_and_enters_there_by_itself() {
@@ -66,6 +66,50 @@ async fn a_korean_browser_reads_korean() {
         "ko"
     );
     assert_eq!(browser.client.title().await.unwrap(), "(1) Spring sale");
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn what_the_operator_says_is_on_the_open_page_at_its_next_poll() {
+    let shop = Shop::open("").await;
+    let _other = shop.filled_by_another().await;
+    let browser = Browser::open(ENGLISH).await;
+    browser.go(&shop.url("/tickets")).await;
+    browser.says("place", "1").await;
+    assert_eq!(browser.text("said").await, None, "nothing is said yet");
+    browser
+        .client
+        .execute("window.same = 1", vec![])
+        .await
+        .unwrap();
+    let say = async |text: &str| {
+        let ask = Ask::fetch("/v1/events/main/message").method(Method::PUT);
+        let ask = ask.with("host", "localhost");
+        let ask = ask.with("content-type", "application/json");
+        let body = serde_json::json!({ "message": text }).to_string();
+        let answer = Visitor::at(shop.site.admin).send(ask.body(&body)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let text = "Back at <b>12:00</b> & not before";
+    say(text).await;
+    browser.says("message", text).await;
+    // Who does not see the page hears it.
+    assert_eq!(
+        browser
+            .evaluate("document.getElementById('live').textContent")
+            .await,
+        text
+    );
+    say("").await;
+    until("nothing is said any more", async || {
+        browser.text("said").await.is_none().then_some(())
+    })
+    .await;
+    assert_eq!(
+        browser.evaluate("window.same").await,
+        1,
+        "one and the same page"
+    );
     browser.close().await;
 }
 

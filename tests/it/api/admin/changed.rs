@@ -66,6 +66,39 @@ fn the_limit_call_takes_a_limit_alone() {
 }
 
 #[test]
+fn the_message_call_takes_one_line_alone() {
+    let operator = Operator::with(&format!("{EVENT}message = \"from the file\"\n"));
+    let put = |body: Value| operator.call("PUT", "/v1/events/main/message").json(&body);
+    let long = "문".repeat(500);
+    let event = put(json!({ "message": long })).ok();
+    assert_eq!(event["message"], long);
+    assert_eq!(event["overrides"], json!({ "message": long }));
+    // Nothing is said, though the file says something; then what the file says.
+    let event = put(json!({ "message": "" })).ok();
+    assert_eq!(event["message"], Value::Null);
+    assert_eq!(event["overrides"], json!({ "message": "" }));
+    let event = put(json!({ "message": null })).ok();
+    assert_eq!(event["message"], "from the file");
+    assert_eq!(event["overrides"], json!({}));
+
+    let wrong = [
+        json!(long + "문"),
+        json!(7),
+        json!("two\nlines"),
+        json!("\u{1b}[2J"),
+        json!("\u{85}"),
+    ];
+    for message in wrong {
+        put(json!({ "message": message })).refused_for(400, "message");
+    }
+    put(json!({})).refused_for(400, "message");
+    put(json!({ "message": "x", "mode": "off" })).refused_for(400, "mode");
+    assert_eq!(operator.get("/v1/events/main").ok()["version"], 3);
+    let other = operator.call("PUT", "/v1/events/other/message");
+    other.json(&json!({ "message": "x" })).refused(404);
+}
+
+#[test]
 fn a_patch_changes_what_it_names_and_null_takes_an_override_back() {
     let operator = Operator::start();
     let patch = |body: Value| operator.call("PATCH", "/v1/events/main").json(&body);
