@@ -1,13 +1,15 @@
 //! Connections to an origin when they are limited: who waits, in which order,
 //! and for how long.
 
-use std::sync::Arc;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::Gateway;
 use crate::support::raw::{RawOrigin, whole_request};
 use crate::support::{Ask, Origin, Visitor, until};
 use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -15,24 +17,53 @@ fn limited(connections: usize, wait: &str) -> String {
     format!("[origin_pool]\nconnections = {connections}\nconnection_wait = \"{wait}\"\n")
 }
 
+/// Connections at the origin, and the most that were open at once. An end that
+/// has arrived counts as one before the origin's task for it has read it.
+#[derive(Clone, Default)]
+struct Connections {
+    held: Arc<Mutex<Vec<std::net::TcpStream>>>,
+    most: Arc<AtomicUsize>,
+}
+
+impl Connections {
+    fn opened(&self, stream: &TcpStream) -> RawFd {
+        let held = stream.as_fd().try_clone_to_owned().unwrap();
+        let name = held.as_raw_fd();
+        let mut all = self.held.lock().unwrap();
+        all.push(held.into());
+        let is_open = |one: &&std::net::TcpStream| !matches!(one.peek(&mut [0]), Ok(0));
+        let open = all.iter().filter(is_open).count();
+        self.most.fetch_max(open, Ordering::SeqCst);
+        name
+    }
+
+    fn closed(&self, name: RawFd) {
+        let mut all = self.held.lock().unwrap();
+        all.retain(|one| one.as_raw_fd() != name);
+    }
+
+    fn most(&self) -> usize {
+        self.most.load(Ordering::SeqCst)
+    }
+}
+
 /// An origin that answers one request for each permit, tells of each request
-/// that it took, and counts the most connections that were open at once.
+/// that it took, and counts its connections.
 async fn gated() -> (
     RawOrigin,
     Arc<Semaphore>,
     mpsc::UnboundedReceiver<String>,
-    Arc<AtomicUsize>,
+    Connections,
 ) {
     let permits = Arc::new(Semaphore::new(0));
     let (tell, told) = mpsc::unbounded_channel();
-    let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (gate, peak) = (Arc::clone(&permits), Arc::clone(&most));
+    let (connections, gate) = (Connections::default(), Arc::clone(&permits));
+    let counted = connections.clone();
     let origin = RawOrigin::with(move |mut raw, _, _| {
         let (gate, tell) = (Arc::clone(&gate), tell.clone());
-        let (open, peak) = (Arc::clone(&open), Arc::clone(&peak));
+        let counted = counted.clone();
         async move {
-            let now = open.fetch_add(1, Ordering::SeqCst) + 1;
-            peak.fetch_max(now, Ordering::SeqCst);
+            let name = counted.opened(&raw.stream);
             while let Some(request) = whole_request(&mut raw).await {
                 let head = String::from_utf8(request).unwrap();
                 let target = head.split(' ').nth(1).unwrap().to_owned();
@@ -46,11 +77,11 @@ async fn gated() -> (
                     break;
                 }
             }
-            open.fetch_sub(1, Ordering::SeqCst);
+            counted.closed(name);
         }
     })
     .await;
-    (origin, permits, told, most)
+    (origin, permits, told, connections)
 }
 
 fn ask(gateway: &Gateway, path: &str) -> tokio::task::JoinHandle<u16> {
@@ -68,7 +99,7 @@ async fn until_waiting(gateway: &Gateway, origin: std::net::SocketAddr, count: u
 
 #[tokio::test]
 async fn those_who_wait_for_a_connection_are_served_in_order_and_who_leaves_is_passed_over() {
-    let (origin, permits, mut told, most) = gated().await;
+    let (origin, permits, mut told, connections) = gated().await;
     let gateway = Gateway::before(&[origin.address], &limited(1, "1m")).await;
     let first = ask(&gateway, "/0");
     assert_eq!(told.recv().await.as_deref(), Some("/0"));
@@ -87,11 +118,7 @@ async fn those_who_wait_for_a_connection_are_served_in_order_and_who_leaves_is_p
     for path in ["/1", "/3", "/4"] {
         assert_eq!(told.recv().await.as_deref(), Some(path));
     }
-    assert_eq!(
-        most.load(Ordering::SeqCst),
-        1,
-        "never more than one at once"
-    );
+    assert_eq!(connections.most(), 1, "never more than one at once");
     let served = format!(
         "sumun_origin_connection_waits_total{{origin=\"{}\",result=\"served\"}}",
         origin.address
@@ -104,7 +131,7 @@ async fn those_who_wait_for_a_connection_are_served_in_order_and_who_leaves_is_p
 
 #[tokio::test]
 async fn a_crowd_over_all_threads_never_has_more_connections_than_allowed() {
-    let (origin, permits, told, most) = gated().await;
+    let (origin, permits, told, connections) = gated().await;
     drop(told);
     let gateway = Gateway::before(&[origin.address], &limited(3, "1m")).await;
     let crowd: Vec<_> = (0..40)
@@ -115,7 +142,7 @@ async fn a_crowd_over_all_threads_never_has_more_connections_than_allowed() {
     for asked in crowd {
         assert_eq!(asked.await.unwrap(), 200);
     }
-    assert_eq!(most.load(Ordering::SeqCst), 3);
+    assert_eq!(connections.most(), 3);
 }
 
 #[tokio::test]
