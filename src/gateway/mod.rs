@@ -403,6 +403,7 @@ impl Gateway {
         match (decision, held.pass) {
             (Decision::Inside, Some(inside)) => {
                 ledger.sessions.hear(&inside.stay, at.now);
+                self.reception.count_there(ledger, &inside, at.now);
                 let carry = Carry {
                     by_header: held.by_header,
                     fresh: false,

@@ -1,10 +1,12 @@
 //! Visitors who arrived at one event, by what they are: a count for each word of
 //! each sort, never for their combinations.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::Counter;
+use serde::{Deserialize, Serialize};
 
 use crate::metrics::{self as names, Metrics, Name};
 use crate::visitor::profile::{Access, Browser, Device, Profile, Source, System};
@@ -78,17 +80,112 @@ impl Arrivals {
         }
     }
 
-    /// All that was counted by this process: of each sort the words that were met,
-    /// with how often.
-    pub fn totals(&self) -> impl Iterator<Item = (&'static str, Vec<(&'static str, u64)>)> {
-        let sorts = SORTS.iter().enumerate();
-        sorts.map(|(at, (_, sort, words))| {
-            let counted = self.0.get().and_then(|counted| counted.get(at));
-            let counted = counted.into_iter().flatten();
-            let totals = words.iter().zip(counted);
-            let totals =
-                totals.map(|(word, counted)| (*word, counted.total.load(Ordering::Relaxed)));
-            (*sort, totals.filter(|(_, total)| *total > 0).collect())
-        })
+    /// All that was counted by this process.
+    #[must_use]
+    pub fn totals(&self) -> Tallies {
+        let mut totals = Tallies::default();
+        for ((_, sort, words), counted) in SORTS.iter().zip(self.0.get().into_iter().flatten()) {
+            for (word, counted) in words.iter().zip(counted.iter()) {
+                let total = counted.total.load(Ordering::Relaxed);
+                if total > 0 {
+                    let sort = totals.0.entry((*sort).to_owned()).or_default();
+                    sort.insert((*word).to_owned(), total);
+                }
+            }
+        }
+        totals
+    }
+}
+
+/// How often each word of each sort was met; words that were not are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tallies(BTreeMap<String, BTreeMap<String, u64>>);
+
+impl Tallies {
+    /// What came to it since it stood so.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let mut since = Self::default();
+        for (sort, words) in &self.0 {
+            let earlier = before.0.get(sort);
+            for (word, count) in words {
+                let earlier = earlier.and_then(|words| words.get(word));
+                let came = count.saturating_sub(earlier.copied().unwrap_or_default());
+                if came > 0 {
+                    let sort = since.0.entry(sort.clone()).or_default();
+                    sort.insert(word.clone(), came);
+                }
+            }
+        }
+        since
+    }
+
+    /// Adds others to it, those that are of our words.
+    pub fn add(&mut self, others: &Self) {
+        for (_, sort, words) in SORTS {
+            let Some(counts) = others.0.get(sort) else {
+                continue;
+            };
+            let own = self.0.entry(sort.to_owned()).or_default();
+            for (word, count) in counts
+                .iter()
+                .filter(|(word, _)| words.contains(&word.as_str()))
+            {
+                let sum = own.entry(word.clone()).or_default();
+                *sum = sum.saturating_add(*count);
+            }
+        }
+    }
+
+    /// As it is kept.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // Maps of texts and numbers can always be written.
+        rmp_serde::to_vec(self).unwrap_or_default()
+    }
+
+    /// What was kept; `None` for what is none.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        rmp_serde::from_slice(bytes).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tallies(words: &[(&str, &str, u64)]) -> Tallies {
+        let mut tallies = Tallies::default();
+        for (sort, word, count) in words {
+            let sort = tallies.0.entry((*sort).to_owned()).or_default();
+            sort.insert((*word).to_owned(), *count);
+        }
+        tallies
+    }
+
+    #[test]
+    fn what_came_since_is_kept_and_added_up_by_our_own_words_alone() {
+        let before = tallies(&[("device", "mobile", 3), ("os", "ios", 1)]);
+        let now = tallies(&[
+            ("device", "mobile", 5),
+            ("device", "tv", 1),
+            ("os", "ios", 1),
+        ]);
+        let since = now.since(&before);
+        assert_eq!(
+            since,
+            tallies(&[("device", "mobile", 2), ("device", "tv", 1)])
+        );
+        assert_eq!(Tallies::decode(&since.encode()), Some(since.clone()));
+        assert_eq!(Tallies::decode(b"\xff nothing"), None);
+        let mut sum = since;
+        sum.add(&tallies(&[
+            ("device", "mobile", u64::MAX),
+            ("device", "<b>", 1),
+            ("x", "y", 1),
+        ]));
+        let expected = tallies(&[("device", "mobile", u64::MAX), ("device", "tv", 1)]);
+        assert_eq!(sum, expected);
     }
 }

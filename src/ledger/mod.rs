@@ -12,7 +12,9 @@ pub mod desk;
 mod memory;
 mod sessions;
 mod share;
+mod sketch;
 mod tickets;
+mod uniques;
 mod view;
 
 use std::collections::HashMap;
@@ -24,11 +26,13 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use http::HeaderValue;
 use tokio::sync::Notify;
 
-pub use arrivals::{Arrival, Arrivals};
+pub use arrivals::{Arrival, Arrivals, Tallies};
 pub use counts::{Codes, Counted, Counts, Polls, Waits};
 pub use memory::{Facts, Moment, Remembered};
 pub use sessions::{InUse, Sessions, Stay};
+pub use sketch::{Sketch, hash};
 pub use tickets::Heard;
+pub use uniques::{Uniques, start_of};
 pub use view::View;
 
 use crate::clock::Clock;
@@ -67,6 +71,8 @@ pub struct Ledger {
     pub counts: Counts,
     /// Who arrived at it.
     pub arrivals: Arrivals,
+    /// How many different visitors it had.
+    pub visitors: Uniques,
     /// What this gateway may admit by itself.
     share: share::Share,
     /// What happens while the store is away; until it is said, places are held.
@@ -113,6 +119,7 @@ impl Ledger {
             id,
             settings: ArcSwap::from_pointee(settings),
             arrivals: Arrivals::default(),
+            visitors: Uniques::default(),
             load: Arc::default(),
             sessions: Sessions::default(),
             heard: Heard::default(),

@@ -31,6 +31,8 @@ pub struct Stay {
     forgotten: AtomicBool,
     /// Bodies and tunnels in flight.
     in_use: AtomicU32,
+    /// The minute in which its visitor was last counted as there.
+    counted: AtomicU64,
     /// When it ended, store milliseconds; 0: it has not.
     ended: AtomicU64,
     /// Up to when its requests have used its rate, nanoseconds of this machine's
@@ -51,6 +53,7 @@ impl Stay {
             queued: AtomicBool::new(false),
             forgotten: AtomicBool::new(false),
             in_use: AtomicU32::new(0),
+            counted: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             rate_used: AtomicU64::new(0),
         }
@@ -91,6 +94,18 @@ impl Stay {
             begun: self.begun(),
             until: self.acknowledged(),
             keep: Timestamp(0),
+        }
+    }
+
+    /// Whether nobody has asked this in the present minute: its visitor is to be
+    /// counted as there.
+    #[must_use]
+    pub fn is_uncounted(&self, now: Timestamp) -> bool {
+        let minute = now.0 / 60_000;
+        // Two threads at once count one visitor twice, which changes nothing.
+        self.counted.load(Ordering::Relaxed) < minute && {
+            self.counted.store(minute, Ordering::Relaxed);
+            true
         }
     }
 

@@ -5,8 +5,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Outcome, Reception};
-use crate::ledger::{Arrival, Ledger};
+use super::{Inside, Outcome, Reception};
+use crate::ledger::{Arrival, Ledger, hash};
+use crate::room::time::Timestamp;
+use crate::token::Ticket;
 use crate::visitor::profile::{Head, Profile};
 use crate::visitor::region::Regions;
 
@@ -33,14 +35,16 @@ pub struct Newcomer<'a> {
 impl Reception {
     /// Counts a newcomer who has arrived; one who was turned away has not.
     pub fn count_arrival(&self, ledger: &Ledger, outcome: &Outcome, newcomer: &Newcomer<'_>) {
-        let has_arrived = match outcome {
-            Outcome::Inside(_) | Outcome::Waits(_) => true,
-            Outcome::Blocked(_) | Outcome::Uncounted => false,
+        let visitor = match outcome {
+            Outcome::Inside(inside) => &inside.pass.visitor,
+            Outcome::Waits(line) => &line.ticket.visitor,
+            Outcome::Blocked(_) | Outcome::Uncounted => return,
         };
         let wanted = self.wanted.load();
-        if !has_arrived || !wanted.statistics {
+        if !wanted.statistics {
             return;
         }
+        ledger.visitors.hear(hash(visitor.as_bytes()), ledger.now());
         let arrival = Arrival {
             profile: Profile::of(&newcomer.head),
             country: wanted.regions.country(newcomer.address),
@@ -48,5 +52,22 @@ impl Reception {
         };
         let event = ledger.id.as_str();
         ledger.arrivals.count(&self.metrics, event, &arrival);
+    }
+
+    /// Counts a visitor who is inside as there, once a minute: requests cost no more
+    /// than a look at the session.
+    pub fn count_there(&self, ledger: &Ledger, inside: &Inside, now: Timestamp) {
+        if inside.stay.is_uncounted(now) && self.wanted.load().statistics {
+            let visitor = inside.pass.visitor.as_bytes();
+            ledger.visitors.hear(hash(visitor), now);
+        }
+    }
+
+    /// The same of one who waits and asks.
+    pub(super) fn count_waiting(&self, ledger: &Ledger, ticket: &Ticket) {
+        if self.wanted.load().statistics {
+            let visitor = ticket.visitor.as_bytes();
+            ledger.visitors.hear(hash(visitor), ledger.now());
+        }
     }
 }

@@ -288,6 +288,7 @@ impl Reception {
         named: Option<&Who>,
     ) -> Option<Outcome> {
         ledger.heard.hear(ticket.number);
+        self.count_waiting(ledger, ticket);
         if ledger.store_is_away()
             && let Some(inside) = let_in_from_line(ledger, ticket, named)
         {

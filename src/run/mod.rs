@@ -14,6 +14,7 @@ pub mod reload;
 mod statistics;
 mod threads;
 mod turn;
+mod visitors;
 
 use force::Helm;
 pub use keys::fresh_secret;

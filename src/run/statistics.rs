@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use super::visitors::{self, Visitors};
 use crate::controller::Bench;
 use crate::ledger::Ledger;
 use crate::metrics as names;
 use crate::reception::Reception;
 use crate::room::event::EventId;
-use crate::store::slices::Slice;
+use crate::store::slices::{Slice, What};
 use crate::tracking::{STEPS, Sight};
 
 /// The time between two gatherings.
@@ -28,12 +29,14 @@ pub(super) struct Statistician {
     reception: Arc<Reception>,
     /// This gateway in this life of its process.
     writer: String,
+    visitors: tokio::sync::Mutex<Visitors>,
 }
 
 impl Statistician {
     pub(super) fn new(bench: &Arc<Bench>, reception: &Arc<Reception>) -> Self {
         Self {
             writer: format!("{}:{:08x}", bench.gateway, rand::random::<u32>()),
+            visitors: tokio::sync::Mutex::default(),
             bench: Arc::clone(bench),
             reception: Arc::clone(reception),
         }
@@ -48,10 +51,13 @@ impl Statistician {
     /// Gathers each second, for ever.
     async fn run(&self) {
         let mut failing = false;
-        loop {
+        for round in 0_u64.. {
             tokio::time::sleep(GATHER).await;
             self.gather();
-            let is_kept = self.keep(false).await;
+            let mut is_kept = self.keep(false).await;
+            if round % visitors::EVERY.as_secs() == 0 {
+                is_kept &= self.keep_visitors().await;
+            }
             if !is_kept && !failing {
                 warn!(
                     "statistics cannot be kept by the store; the last hours of them are kept here and tried again"
@@ -64,9 +70,16 @@ impl Statistician {
     /// The last of it, when nobody counts any more.
     pub(super) async fn finish(&self) {
         self.gather();
-        if tokio::time::timeout(AT_THE_END, self.keep(true)).await != Ok(true) {
+        let keep = async { self.keep(true).await & self.keep_visitors().await };
+        if tokio::time::timeout(AT_THE_END, keep).await != Ok(true) {
             warn!("the last statistics could not be kept by the store");
         }
+    }
+
+    async fn keep_visitors(&self) -> bool {
+        let mut visitors = self.visitors.lock().await;
+        let (store, reception) = (&self.bench.store, &self.reception);
+        visitors.keep(store, reception, &self.writer).await
     }
 
     fn gather(&self) {
@@ -95,6 +108,7 @@ impl Statistician {
             let kept_for = STEPS.iter().zip(keep).find(|(step, _)| **step == of.step);
             let kept_for = kept_for.map_or(0, |(_, keep)| keep.as_secs());
             let slice = Slice {
+                what: What::Counts,
                 step: of.step,
                 start: of.start,
                 writer: self.writer.clone(),

@@ -15,7 +15,7 @@ use serde_bytes::ByteBuf;
 use crate::room::event::EventId;
 
 /// Slices that are kept and found together.
-pub(super) const CHUNK: u64 = 60;
+const CHUNK: u64 = 60;
 
 /// Most bytes that the embedded store keeps. Beyond it the oldest slices of
 /// the finest step go first.
@@ -27,9 +27,53 @@ const BESIDE: usize = 200;
 /// The form of the file; another one is left, not guessed at.
 const VERSION: u32 = 1;
 
+/// What a slice is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// What happened to an event and to its routes.
+    Counts,
+    /// Who arrived, by what they are.
+    Arrivals,
+    /// A sketch of the visitors who were there.
+    Visitors,
+}
+
+impl What {
+    /// The word in a key of the shared store.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Counts => "slices",
+            Self::Arrivals => "arrivals",
+            Self::Visitors => "visitors",
+        }
+    }
+
+    /// How many of them are kept and found together: of sketches, which are large,
+    /// only those of one span.
+    pub(super) fn chunk(self) -> u64 {
+        match self {
+            Self::Counts | Self::Arrivals => CHUNK,
+            Self::Visitors => 1,
+        }
+    }
+
+    /// A length's number in the embedded store: above every length of another sort,
+    /// so that those of routes go first where there is no room.
+    fn mark(self, step: u32) -> u32 {
+        let sort = match self {
+            Self::Counts => 0,
+            Self::Arrivals => 1,
+            Self::Visitors => 2,
+        };
+        step | sort << 28
+    }
+}
+
 /// A slice that one gateway counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
+    /// What it is of.
+    pub what: What,
     /// Its length in seconds.
     pub step: u32,
     /// When it began, in Unix seconds: a multiple of its length.
@@ -45,6 +89,8 @@ pub struct Slice {
 /// Slices that are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
+    /// What they are of.
+    pub what: What,
     /// Their length in seconds.
     pub step: u32,
     /// The first moment, in Unix seconds.
@@ -90,7 +136,8 @@ impl Slices {
         let mut kept = self.lock();
         kept.drop_over(now);
         for slice in slices {
-            let key = (slice.step, slice.start, event.clone(), slice.writer.clone());
+            let step = slice.what.mark(slice.step);
+            let key = (step, slice.start, event.clone(), slice.writer.clone());
             kept.put(key, (slice.until, slice.bytes.clone()));
         }
     }
@@ -98,7 +145,7 @@ impl Slices {
     pub(super) fn find(&self, event: &EventId, span: &Span) -> Found {
         let kept = self.lock();
         let found = kept.rows.iter().filter(|((step, start, of, _), _)| {
-            *step == span.step && span.holds(*start) && of == event
+            *step == span.what.mark(span.step) && span.holds(*start) && of == event
         });
         found
             .map(|((_, start, ..), (_, bytes))| (*start, bytes.clone()))
@@ -196,6 +243,7 @@ mod tests {
 
     fn slice(step: u32, start: u64, bytes: usize) -> Slice {
         Slice {
+            what: What::Counts,
             step,
             start,
             writer: "a".to_owned(),
@@ -206,6 +254,7 @@ mod tests {
 
     fn all(slices: &Slices, step: u32) -> Vec<u64> {
         let span = Span {
+            what: What::Counts,
             step,
             from: 0,
             to: u64::MAX,

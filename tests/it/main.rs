@@ -9,8 +9,8 @@
 //!   `unchanged`; behind a real haproxy: `announced`
 //! - programs: `api`; a real Chromium: `browser`
 //! - the operator: `operator`, `command`, `config`, `counted`, `routes`, `reload`, `reloaded`, `process`,
-//!   `request_id`, `accessed`, `statistics`; who comes: `arrivals`, `regions`
 //!   `request_id`, `accessed`, `statistics`; at a terminal: `orders`, `top`
+//! - who comes: `arrivals`, `regions`, `visitors`
 //!
 //! What breaks stands in `tests/failure`, the store's contract in
 //! `tests/store`, the promises by seeds in `tests/simulation`.
@@ -59,4 +59,5 @@ mod stalled;
 mod statistics;
 mod top;
 mod unchanged;
+mod visitors;
 mod waiting;

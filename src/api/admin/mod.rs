@@ -12,6 +12,7 @@ mod problem;
 mod region;
 mod stats;
 mod status;
+mod visitors;
 mod wanted;
 
 use std::error::Error;
@@ -104,6 +105,7 @@ impl AdminDoor {
             .route("/v1/events/{event}/message", put(events::message))
             .route("/v1/events/{event}/status", get(status::show))
             .route("/v1/events/{event}/stats", get(stats::show))
+            .route("/v1/events/{event}/visitors", get(visitors::show))
             .route(
                 "/v1/events/{event}/sessions/{session}",
                 delete(status::end_session),

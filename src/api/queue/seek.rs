@@ -141,7 +141,9 @@ impl PublicDoor {
     /// anything any more.
     pub(super) async fn settle(&self, ledger: &Arc<Ledger>, held: Held) -> Option<Said> {
         if let Some(inside) = held.pass {
-            ledger.sessions.hear(&inside.stay, ledger.now());
+            let now = ledger.now();
+            ledger.sessions.hear(&inside.stay, now);
+            self.reception.count_there(ledger, &inside, now);
             let rest = held.places.iter().map(|(ticket, _)| ticket);
             give_up(ledger, rest, Some(inside.stay.session)).await;
             return Some(Said::Outcome(Outcome::Inside(inside)));

@@ -1,20 +1,21 @@
-//! Statistics: a hash for each sixty slices of an event, a field for each
+//! Statistics: a hash for each sixty slices of an event (of sketches: for each), a field for each
 //! gateway and slice. A hash goes by itself when its last slice is too old.
 
 use super::reply::Fields;
 use super::{RedisStore, keys::Keys};
 use crate::room::event::EventId;
 use crate::store::StoreError;
-use crate::store::slices::{CHUNK, Found, Slice, Span};
+use crate::store::slices::{Found, Slice, Span, What};
 
-fn chunk(step: u32, start: u64) -> u64 {
-    start / (u64::from(step.max(1)) * CHUNK)
+/// The seconds that one hash is for.
+fn length(what: What, step: u32) -> u64 {
+    u64::from(step.max(1)) * what.chunk()
 }
 
 impl RedisStore {
-    fn slices_key(&self, event: &EventId, step: u32, chunk: u64) -> String {
+    fn slices_key(&self, event: &EventId, (what, step): (What, u32), chunk: u64) -> String {
         let keys = Keys::new(&self.inner.prefix, event);
-        keys.key(&format!("slices:{step}:{chunk}"))
+        keys.key(&format!("{}:{step}:{chunk}", what.word()))
     }
 
     pub(in crate::store) async fn keep_slices(
@@ -24,8 +25,10 @@ impl RedisStore {
         now: u64,
     ) -> Result<(), StoreError> {
         for slice in slices {
-            let Slice { step, start, .. } = slice;
-            let key = self.slices_key(event, *step, chunk(*step, *start));
+            let start = slice.start;
+            let of = (slice.what, slice.step);
+            let length = length(slice.what, slice.step);
+            let key = self.slices_key(event, of, start / length);
             let mut write = redis::cmd("HSET");
             write
                 .arg(&key)
@@ -34,7 +37,6 @@ impl RedisStore {
             self.inner.connection.send(&write).await?;
             // Later slices of the same hash are kept longer: each renews it.
             let mut expire = redis::cmd("EXPIRE");
-            let length = u64::from(*step) * CHUNK;
             let left = slice.until.saturating_sub(now) + length;
             expire.arg(&key).arg(left);
             self.inner.connection.send(&expire).await?;
@@ -48,9 +50,10 @@ impl RedisStore {
         span: &Span,
     ) -> Result<Found, StoreError> {
         let mut found = Found::new();
-        let last = chunk(span.step, span.to.saturating_sub(1));
-        for chunk in chunk(span.step, span.from)..=last {
-            let key = self.slices_key(event, span.step, chunk);
+        let length = length(span.what, span.step);
+        let last = span.to.saturating_sub(1) / length;
+        for chunk in span.from / length..=last {
+            let key = self.slices_key(event, (span.what, span.step), chunk);
             let mut read = redis::cmd("HGETALL");
             read.arg(&key);
             let reply = self.inner.connection.send(&read).await?;

@@ -1,7 +1,7 @@
 //! Slices of statistics are kept as they are written, each gateway's own.
 
 use sumun::room::event::EventId;
-use sumun::store::slices::{Slice, Span};
+use sumun::store::slices::{Slice, Span, What};
 
 use super::on_each_store;
 use crate::world::World;
@@ -10,6 +10,7 @@ on_each_store! {
     slices_of_all_gateways_are_found_in_order_and_one_written_again_counts_once
     slices_of_another_event_step_or_time_are_not_found
     slices_are_gone_when_their_time_is_over
+    slices_of_one_length_are_kept_apart_by_what_they_are_of
 }
 
 /// Of the present, so that the server's own expiry sees it alike.
@@ -17,6 +18,7 @@ const NOW: u64 = 1_800_000_000;
 
 fn slice(step: u32, start: u64, writer: &str, bytes: &str) -> Slice {
     Slice {
+        what: What::Counts,
         step,
         start,
         writer: writer.to_owned(),
@@ -31,7 +33,21 @@ async fn keep(world: &World, slices: &[Slice]) {
 }
 
 async fn found(world: &World, step: u32, from: u64, to: u64) -> Vec<(u64, String)> {
-    let span = Span { step, from, to };
+    found_of(world, What::Counts, step, (from, to)).await
+}
+
+async fn found_of(
+    world: &World,
+    what: What,
+    step: u32,
+    (from, to): (u64, u64),
+) -> Vec<(u64, String)> {
+    let span = Span {
+        what,
+        step,
+        from,
+        to,
+    };
     let found = world.store.slices(&world.event, &span).await.unwrap();
     let mut found: Vec<(u64, String)> = found
         .into_iter()
@@ -120,4 +136,21 @@ async fn slices_are_gone_when_their_time_is_over(world: World) {
         found(&world, 10, 0, NOW + 60).await,
         all(&[(NOW + 20, "new")])
     );
+}
+
+async fn slices_of_one_length_are_kept_apart_by_what_they_are_of(world: World) {
+    let whats = [What::Counts, What::Arrivals, What::Visitors];
+    for what in whats {
+        let at = |start: u64| Slice {
+            what,
+            ..slice(60, start, "a", &format!("{what:?}"))
+        };
+        keep(&world, &[at(NOW), at(NOW + 60), at(NOW + 6_000)]).await;
+    }
+    for what in whats {
+        let found = found_of(&world, what, 60, (NOW, NOW + 61)).await;
+        let text = format!("{what:?}");
+        let expected = [(NOW, text.as_str()), (NOW + 60, text.as_str())];
+        assert_eq!(found, all(&expected));
+    }
 }

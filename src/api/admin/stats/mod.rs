@@ -18,7 +18,7 @@ use super::events::{Named, known};
 use super::problem::Problem;
 use crate::api::rfc3339;
 use crate::room::gate::latency_bound;
-use crate::store::slices::Span;
+use crate::store::slices::{Span, What};
 use crate::tracking::{CLASS_WORDS, Counts, OTHER, Slice, wait_bound};
 use asked::{Asked, Form, Grouping};
 
@@ -41,6 +41,7 @@ pub(super) async fn show(
         .step
         .unwrap_or_else(|| asked::step_of(asked.from, asked.to, now));
     let span = Span {
+        what: What::Counts,
         step,
         // Of the first slice all is told.
         from: asked.from - asked.from % u64::from(step),
