@@ -98,6 +98,7 @@ names! {
     ARRIVALS_BY_BROWSER = "arrivals_by_browser_total", Kind::Counter, None, "The same, by family of browser.";
     ARRIVALS_BY_COUNTRY = "arrivals_by_country_total", Kind::Counter, None, "The same, by country, where a database of regions is supplied.";
     UNIQUE_VISITORS = "unique_visitors", Kind::Gauge, None, "About how many different visitors this gateway heard from: in the last whole minute, and so far in the hour and the day. Not to be summed: GET /v1/events/{eventId}/visitors unites all gateways.";
+    UNIQUE_USERS = "unique_users", Kind::Gauge, None, "The same of users who are logged in, where the configuration names where that is written.";
     REGIONS_MADE = "region_database_timestamp_seconds", Kind::Gauge, Some(Unit::Seconds), "When the databases of regions and networks in use were made.";
     WAIT_SECONDS_TAKEN = "wait_duration_seconds", Kind::Histogram(WAIT_SECONDS), Some(Unit::Seconds), "From a number's issue to its claim.";
     ESTIMATE_ERROR = "estimate_error_ratio", Kind::Histogram(RATIO), None, "Time waited divided by the time first estimated.";

@@ -130,6 +130,7 @@ const VISITOR_KEYS: &[Key] = &[
     key("statistics", Kind::Flag),
     key("city_db", Kind::Text(4000)),
     key("asn_db", Kind::Text(4000)),
+    key("user_from", Kind::Text(200)),
 ];
 
 const TLS_KEYS: &[Key] = &[
@@ -358,6 +359,7 @@ pub(super) struct RawVisitor {
     pub(super) statistics: Option<bool>,
     pub(super) city_db: Option<PathBuf>,
     pub(super) asn_db: Option<PathBuf>,
+    pub(super) user_from: Option<String>,
 }
 
 /// `[tls]`.

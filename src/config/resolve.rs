@@ -75,6 +75,8 @@ pub(super) fn config(
     let store = store(raw.store, faults);
     let signing = signing(raw.signing, &store, faults);
     let api = api(raw.api, faults);
+    let has_proxies = !trusted_proxies.is_empty();
+    let visitor = visitor::resolve(raw.visitor, certificates, has_proxies, faults);
     let (events, written_events) = events(raw.event, &pass_hosts, faults);
     Some(Config {
         listen: listen?,
@@ -98,7 +100,7 @@ pub(super) fn config(
         origin_check: to.check,
         origin_tls: to.tls,
         log: log::resolve(raw.log, faults),
-        visitor: visitor::resolve(raw.visitor, certificates, faults),
+        visitor,
         tls,
         admin: admin?,
         metrics,

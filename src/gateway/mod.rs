@@ -33,7 +33,7 @@ use crate::metrics as names;
 use crate::origin::Body;
 use crate::origins::Origins;
 use crate::pages::NoticeKind;
-use crate::reception::{Reception, Site, TokenMemory};
+use crate::reception::{Brought, Reception, Site, TokenMemory};
 use crate::room::decision::{Credential, Decision, Kind, decide};
 use crate::room::routes::{Asked, Route};
 use crate::room::time::Timestamp;
@@ -395,6 +395,13 @@ impl Gateway {
             let answer = own::notice(asker, NoticeKind::UnknownKey, Some(3));
             return Way::own(answer, at.done("unknown_key"));
         }
+        if let (Decision::Inside, Some(inside)) = (&decision, &held.pass) {
+            let brought = Brought {
+                headers: request.headers(),
+                by_trusted_proxy: asker.visitor.behind_trusted_proxy,
+            };
+            self.reception.count_there(ledger, inside, &brought, at.now);
+        }
         self.carry_out(at, decision, held, asker)
     }
 
@@ -403,7 +410,6 @@ impl Gateway {
         match (decision, held.pass) {
             (Decision::Inside, Some(inside)) => {
                 ledger.sessions.hear(&inside.stay, at.now);
-                self.reception.count_there(ledger, &inside, at.now);
                 let carry = Carry {
                     by_header: held.by_header,
                     fresh: false,

@@ -74,7 +74,7 @@ impl Gateway {
                 host: asker.host.as_deref(),
                 by_key: false,
             },
-            address,
+            visitor: &asker.visitor,
             returning,
         };
         self.reception.count_arrival(ledger, &outcome, &newcomer);

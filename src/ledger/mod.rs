@@ -73,6 +73,8 @@ pub struct Ledger {
     pub arrivals: Arrivals,
     /// How many different visitors it had.
     pub visitors: Uniques,
+    /// The same of users who are logged in.
+    pub users: Uniques,
     /// What this gateway may admit by itself.
     share: share::Share,
     /// What happens while the store is away; until it is said, places are held.
@@ -120,6 +122,7 @@ impl Ledger {
             settings: ArcSwap::from_pointee(settings),
             arrivals: Arrivals::default(),
             visitors: Uniques::default(),
+            users: Uniques::default(),
             load: Arc::default(),
             sessions: Sessions::default(),
             heard: Heard::default(),

@@ -21,7 +21,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 pub use admission::inside;
-pub use arrivals::{Newcomer, Wanted};
+pub use arrivals::{Brought, Newcomer, Users, Wanted};
 pub use bearer::{Bearer, Who};
 pub use complaints::Complaints;
 pub use joins::Joins;

@@ -18,12 +18,13 @@ use crate::controller::Bench;
 use crate::gateway::{AccessLog, Manner};
 use crate::metrics::{self as names, Metrics};
 use crate::origins::Fleet;
-use crate::reception::{Reception, Wanted};
+use crate::reception::{Reception, Users, Wanted};
 use crate::tls::{Files, Front};
 use crate::tracking::Tracking;
 use crate::visitor::address::TrustedProxies;
 use crate::visitor::region::Regions;
 use crate::visitor::request_id::RequestIds;
+use crate::visitor::user::UserHash;
 
 /// Whether two configurations differ.
 type Differs = fn(&Config, &Config) -> bool;
@@ -125,13 +126,13 @@ impl Helm {
         let secrets = keys::secrets(&next)?;
         let signing = keys::signing(&secrets)?;
         let ids = secrets.iter().map(|(id, _)| id.clone()).collect();
+        let wanted = wanted(&next, self.regions(&next)?, &secrets);
         let secrets = secrets.into_iter().map(|(_, secret)| secret).collect();
         let trusted = trusted(&next)?;
         let tls = match (&self.front, &next.tls) {
             (Some(front), Some(tls)) => Some(front.speaking(tls.min_version, next.http2)?),
             _ => None,
         };
-        let wanted = wanted(&next, self.regions(&next)?);
         let plan = self.planner.replan(secrets, &next)?;
         // From here on nothing does.
         self.reception.keyring.exchange(signing);
@@ -187,9 +188,19 @@ impl Helm {
 }
 
 /// What a configuration wants counted of visitors.
-pub(super) fn wanted(config: &Config, regions: Arc<Regions>) -> Wanted {
+pub(super) fn wanted(
+    config: &Config,
+    regions: Arc<Regions>,
+    secrets: &[(String, Vec<u8>)],
+) -> Wanted {
+    let from = config.visitor.user_from.clone();
+    let users = from.zip(secrets.first()).map(|(from, (_, secret))| {
+        let hash = UserHash::new(secret);
+        Arc::new(Users { from, hash })
+    });
     Wanted {
         regions,
+        users,
         statistics: config.visitor.statistics,
     }
 }
@@ -445,6 +456,7 @@ mod tests {
             | "visitor.statistics" => "false",
             "statistics.seconds" => "\"3h\"",
             "statistics.minutes" | "statistics.hours" => "\"3d\"",
+            "visitor.user_from" => "\"cookie:uid\"",
             "pass_hosts" => "[\"b.example\"]",
             "route" => "[{ pattern = \"/products/{slug}\" }]",
             "state_dir" | "log.access_file" => "\"elsewhere\"",

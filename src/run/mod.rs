@@ -282,6 +282,8 @@ impl Parts {
         let metrics = Arc::new(Metrics::default());
         let secrets = keys::secrets(config)?;
         let keyring = Keyring::new(keys::signing(&secrets)?);
+        let regions = Arc::new(Regions::open(&config.visitor.files())?);
+        let wanted = force::wanted(config, regions, &secrets);
         let secrets = secrets.into_iter().map(|(_, secret)| secret);
         let mut planner = Planner::new(secrets.collect());
         let fleet = Fleet::new(
@@ -305,10 +307,7 @@ impl Parts {
         describe(&metrics, &bench.config.load());
         let reception = Arc::new(Reception::new(keyring, metrics, clock));
         reception.tracker.change(force::tracking(config));
-        let regions = Arc::new(Regions::open(&config.visitor.files())?);
-        reception
-            .wanted
-            .store(Arc::new(force::wanted(config, regions)));
+        reception.wanted.store(Arc::new(wanted));
         let catalog = Catalog::new(Arc::clone(&bench), Arc::clone(&reception), base(config));
         let catalog = Arc::new(catalog);
         let kept = open::kept(config, memory, &catalog).map(Arc::new);

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::ledger::{Ledger, Tallies, start_of};
+use crate::ledger::{Ledger, Tallies, Uniques, start_of};
 use crate::metrics::{self as names, Metrics};
 use crate::reception::Reception;
 use crate::room::event::EventId;
@@ -52,8 +52,10 @@ impl Visitors {
         let mut is_kept = true;
         for ledger in site.ledgers.iter() {
             is_kept &= self.keep_arrivals(store, ledger, writer, second).await;
-            is_kept &= keep_uniques(store, ledger, writer).await;
-            show(&reception.metrics, ledger);
+            for what in [What::Visitors, What::Users] {
+                is_kept &= keep_uniques(store, ledger, what, writer).await;
+                show(&reception.metrics, ledger, what);
+            }
         }
         is_kept
     }
@@ -103,11 +105,19 @@ impl Visitors {
     }
 }
 
-async fn keep_uniques(store: &Store, ledger: &Ledger, writer: &str) -> bool {
+fn uniques(ledger: &Ledger, what: What) -> &Uniques {
+    match what {
+        What::Users => &ledger.users,
+        What::Visitors | What::Counts | What::Arrivals => &ledger.visitors,
+    }
+}
+
+async fn keep_uniques(store: &Store, ledger: &Ledger, what: What, writer: &str) -> bool {
+    let uniques = uniques(ledger, what);
     let mut is_kept = true;
-    for counted in ledger.visitors.take_changed() {
+    for counted in uniques.take_changed() {
         let slice = Slice {
-            what: What::Visitors,
+            what,
             step: u32::try_from(counted.span).unwrap_or(u32::MAX),
             start: counted.start,
             writer: writer.to_owned(),
@@ -116,7 +126,7 @@ async fn keep_uniques(store: &Store, ledger: &Ledger, writer: &str) -> bool {
         };
         let now = ledger.now().seconds();
         if store.keep_slices(&ledger.id, &[slice], now).await.is_err() {
-            ledger.visitors.put_back(&counted);
+            uniques.put_back(&counted);
             is_kept = false;
         }
     }
@@ -126,8 +136,13 @@ async fn keep_uniques(store: &Store, ledger: &Ledger, writer: &str) -> bool {
 /// This gateway's own visitors: in the last whole minute, and so far in the hour and
 /// the day.
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-fn show(metrics: &Metrics, ledger: &Ledger) {
-    if !ledger.visitors.has_any() {
+fn show(metrics: &Metrics, ledger: &Ledger, what: What) {
+    let name = match what {
+        What::Users => &names::UNIQUE_USERS,
+        What::Visitors | What::Counts | What::Arrivals => &names::UNIQUE_VISITORS,
+    };
+    let uniques = uniques(ledger, what);
+    if !uniques.has_any() {
         return;
     }
     let now = ledger.now().seconds();
@@ -136,11 +151,9 @@ fn show(metrics: &Metrics, ledger: &Ledger) {
         ("hour", HOUR, now),
         ("day", 24 * HOUR, now),
     ] {
-        let sketch = ledger.visitors.of(span, start_of(span, second));
+        let sketch = uniques.of(span, start_of(span, second));
         let count = sketch.map_or(0, |sketch| sketch.count());
         let labels = [("event", ledger.id.as_str()), ("span", word)];
-        metrics
-            .gauge(&names::UNIQUE_VISITORS, &labels)
-            .set(count as f64);
+        metrics.gauge(name, &labels).set(count as f64);
     }
 }

@@ -36,6 +36,8 @@ pub enum What {
     Arrivals,
     /// A sketch of the visitors who were there.
     Visitors,
+    /// A sketch of the users among them.
+    Users,
 }
 
 impl What {
@@ -45,6 +47,7 @@ impl What {
             Self::Counts => "slices",
             Self::Arrivals => "arrivals",
             Self::Visitors => "visitors",
+            Self::Users => "users",
         }
     }
 
@@ -53,7 +56,7 @@ impl What {
     pub(super) fn chunk(self) -> u64 {
         match self {
             Self::Counts | Self::Arrivals => CHUNK,
-            Self::Visitors => 1,
+            Self::Visitors | Self::Users => 1,
         }
     }
 
@@ -64,6 +67,7 @@ impl What {
             Self::Counts => 0,
             Self::Arrivals => 1,
             Self::Visitors => 2,
+            Self::Users => 3,
         };
         step | sort << 28
     }

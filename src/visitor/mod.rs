@@ -6,3 +6,4 @@ pub mod kind;
 pub mod profile;
 pub mod region;
 pub mod request_id;
+pub mod user;

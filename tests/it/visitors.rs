@@ -137,3 +137,59 @@ async fn what_was_counted_outlives_the_process() {
     assert_eq!(today(&site, "visitors").await, 4);
     arrived(&site, "visit", json!({ "new": 4 })).await;
 }
+
+#[tokio::test]
+async fn users_are_counted_by_their_cookie_and_their_names_are_kept_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan::event("").tables("[visitor]\nuser_from = \"cookie:uid\"");
+    let site = plan.state(dir.path()).open().await;
+    for user in [
+        "uid=kim.of.the.hill",
+        "a=b; uid=kim.of.the.hill",
+        "uid=lee.of.the.lake",
+        "uid=",
+        "other=1",
+    ] {
+        let ask = Ask::page("/").with("cookie", user);
+        assert!(site.visitor().send(ask).await.is_from_origin(), "{user}");
+    }
+    // Who logs in while inside counts from the next minute on.
+    let long = format!("uid={}", "x".repeat(300));
+    let ask = Ask::page("/").with("cookie", &long);
+    assert!(site.visitor().send(ask).await.is_from_origin());
+    assert_eq!(today(&site, "users").await, 2);
+    assert_eq!(today(&site, "visitors").await, 6);
+    arrived(&site, "visit", json!({ "new": 6 })).await;
+    let metrics = site.server.running.reception.metrics.render();
+    let line = "sumun_unique_users{event=\"main\",span=\"day\"} 2\n";
+    assert!(metrics.contains(line), "{metrics}");
+    let mut site = site;
+    site.begin_stop();
+    site.ended().await;
+    let mut kept = metrics.into_bytes();
+    let mut files = 0;
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        kept.extend(std::fs::read(entry.unwrap().path()).unwrap());
+        files += 1;
+    }
+    assert!(files > 2, "{files}");
+    for name in ["of.the.hill", "of.the.lake"] {
+        let found = kept.windows(name.len()).any(|part| part == name.as_bytes());
+        assert!(!found, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_header_with_the_user_is_believed_from_trusted_proxies_alone() {
+    for (trusted, expected) in [("loopback", 1), ("10.0.0.0/8", 0)] {
+        let plan = Plan::event("").top(&format!("trusted_proxies = [{trusted:?}]"));
+        let plan = plan.tables("[visitor]\nuser_from = \"header:X-User\"");
+        let site = plan.open().await;
+        let ask = Ask::page("/").with("x-user", "kim");
+        assert!(site.visitor().send(ask).await.is_from_origin());
+        assert_eq!(today(&site, "users").await, expected, "{trusted}");
+    }
+    // Where nobody names it, nothing is told.
+    let site = Site::with("").await;
+    assert_eq!(told(&site).await["unique"]["users"], Value::Null);
+}

@@ -37,12 +37,17 @@ pub(super) async fn show(
     let view = view.as_deref();
     let arrivals = arrivals(&door, &ledger, hours).await?;
     let visitors = unique(&door, &ledger, (What::Visitors, &ledger.visitors)).await?;
+    let users = if door.reception.wanted.load().users.is_some() {
+        unique(&door, &ledger, (What::Users, &ledger.users)).await?
+    } else {
+        Value::Null
+    };
     let document = json!({
         "eventId": ledger.id.as_str(),
         "asOf": rfc3339(ledger.now().0),
         "inside": view.map(|view| view.snapshot.sessions),
         "waiting": view.map(View::waiting),
-        "unique": { "visitors": visitors },
+        "unique": { "visitors": visitors, "users": users },
         "arrivals": arrivals,
     });
     Ok(super::json(StatusCode::OK, &document))

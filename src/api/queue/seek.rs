@@ -11,7 +11,9 @@ use super::place::{Held, void};
 use super::said::{Said, is_degraded};
 use super::{AWAY_RETRY_SECONDS, Fields, ID_CHARS_MAX, Problem, PublicDoor, away, no_key};
 use crate::ledger::Ledger;
-use crate::reception::{Blocked, Inside, Line, Newcomer, Outcome, Who, inside, place_of, scope};
+use crate::reception::{
+    Blocked, Brought, Inside, Line, Newcomer, Outcome, Who, inside, place_of, scope,
+};
 use crate::room::gate::Gate;
 use crate::room::ticket::SessionKey;
 use crate::room::time::Timestamp;
@@ -45,7 +47,7 @@ impl PublicDoor {
             None => held,
         };
         let (by_header, before) = (held.by_header, held.who_before());
-        let mut said = self.settle(&ledger, held).await;
+        let mut said = self.settle(&ledger, caller, held).await;
         if said.is_none()
             && let Some(id) = id
         {
@@ -109,7 +111,7 @@ impl PublicDoor {
         let (by_header, had_place) = (held.by_header, !held.places.is_empty());
         let nothing = held.why_nothing();
         let is_inside = held.pass.is_some();
-        let said = self.settle(ledger, held).await;
+        let said = self.settle(ledger, caller, held).await;
         if let (false, Some(Said::Outcome(Outcome::Inside(_)))) = (is_inside, &said) {
             self.converted(ledger, caller);
         }
@@ -139,11 +141,20 @@ impl PublicDoor {
 
     /// What a pass or a place comes to. `None`: nothing that is held is worth
     /// anything any more.
-    pub(super) async fn settle(&self, ledger: &Arc<Ledger>, held: Held) -> Option<Said> {
+    pub(super) async fn settle(
+        &self,
+        ledger: &Arc<Ledger>,
+        caller: &Caller,
+        held: Held,
+    ) -> Option<Said> {
         if let Some(inside) = held.pass {
             let now = ledger.now();
             ledger.sessions.hear(&inside.stay, now);
-            self.reception.count_there(ledger, &inside, now);
+            let brought = Brought {
+                headers: &caller.headers,
+                by_trusted_proxy: caller.visitor.behind_trusted_proxy,
+            };
+            self.reception.count_there(ledger, &inside, &brought, now);
             let rest = held.places.iter().map(|(ticket, _)| ticket);
             give_up(ledger, rest, Some(inside.stay.session)).await;
             return Some(Said::Outcome(Outcome::Inside(inside)));
@@ -221,7 +232,7 @@ impl PublicDoor {
                 host: host.as_deref(),
                 by_key: keyed,
             },
-            address: caller.visitor.address,
+            visitor: &caller.visitor,
             returning,
         };
         self.reception.count_arrival(ledger, &outcome, &newcomer);

@@ -40,7 +40,7 @@ impl PublicDoor {
         }
         let held = self.held(&ledger, caller, None).await?.readable()?;
         let before = held.who_before();
-        let said = match self.settle(&ledger, held).await {
+        let said = match self.settle(&ledger, caller, held).await {
             Some(said) => said,
             None => self.newcomer(&ledger, caller, None, before).await,
         };

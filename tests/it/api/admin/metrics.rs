@@ -57,7 +57,7 @@ fn metrics_are_in_the_text_format_and_every_family_is_described() {
 }
 
 /// Families without a series until something has happened.
-const APPEAR_LATER: [&str; 36] = [
+const APPEAR_LATER: [&str; 37] = [
     "sumun_statistics_lost_total",
     "sumun_route_answers_total",
     "sumun_route_conversions_total",
@@ -73,6 +73,7 @@ const APPEAR_LATER: [&str; 36] = [
     "sumun_arrivals_by_os_total",
     "sumun_arrivals_by_browser_total",
     "sumun_arrivals_by_country_total",
+    "sumun_unique_users",
     "sumun_unique_visitors",
     "sumun_region_database_timestamp_seconds",
     "sumun_access_log_dropped_total",
