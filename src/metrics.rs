@@ -103,6 +103,7 @@ names! {
     WAIT_SECONDS_TAKEN = "wait_duration_seconds", Kind::Histogram(WAIT_SECONDS), Some(Unit::Seconds), "From a number's issue to its claim.";
     ESTIMATE_ERROR = "estimate_error_ratio", Kind::Histogram(RATIO), None, "Time waited divided by the time first estimated.";
     POLLS = "polls_total", Kind::Counter, None, "Polls, by result: wait, enter, early, block or nothing.";
+    ADDRESS_SHARE_HOLDS = "address_share_holds_total", Kind::Counter, None, "Times that a called visitor was told to wait, for its address has its share of the limit.";
     GATE_TRANSITIONS = "gate_transitions_total", Kind::Counter, None, "Moves of the gate made by this gateway, by target and signal.";
     STORE_OPERATION_SECONDS = "store_operation_duration_seconds", Kind::Histogram(STORE_SECONDS), Some(Unit::Seconds), "Store calls, by operation.";
     STORE_FAILURES = "store_failures_total", Kind::Counter, None, "Store calls that failed, by operation.";

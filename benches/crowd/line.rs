@@ -53,7 +53,7 @@ pub(crate) fn run(crowd: usize) {
              [signing]\nkeys = [{{ id = \"a\", secret = \"a bench-mark secret that is long enough\" }}]\n\
              [[event]]\nid = \"main\"\nmode = \"pause\"\nlimit = 10000000\n\
              admit_per_second = {ADMISSIONS}\n\
-             waiting_max = 10000000\njoins_per_address_per_minute = 100000000\n",
+             waiting_max = 10000000\njoins_per_address_per_minute = 100000000\nsessions_per_address_ratio = 1\n",
             origin.port, store.port
         ),
     );

@@ -58,7 +58,7 @@ fn main() {
              [store]\nurl = \"redis://127.0.0.1:{}\"\n\
              [signing]\nkeys = [{{ id = \"a\", secret = \"a bench-mark secret that is long enough\" }}]\n\
              [[event]]\nid = \"main\"\nmode = \"pause\"\nlimit = 10\nticket_idle = \"30m\"\n\
-             waiting_max = 10000000\njoins_per_address_per_minute = 100000000\n",
+             waiting_max = 10000000\njoins_per_address_per_minute = 100000000\nsessions_per_address_ratio = 1\n",
             origin.port, store.port
         ),
     );

@@ -240,9 +240,9 @@ impl Controller {
         self.compare_files(&snapshot);
         self.settle_rules(&snapshot).await;
         self.ledger.sessions.note_ended(&snapshot.ended);
-        self.ledger
-            .heard
-            .turn(snapshot.meta.window, snapshot.meta.floor());
+        let floor = snapshot.meta.floor().page();
+        let keeps = |page| page >= floor || snapshot.density.contains_key(&page);
+        self.ledger.heard.turn(snapshot.meta.window, keeps);
         self.gauges.expired.increment(snapshot.expired);
 
         let settings = self.ledger.settings.load_full();
@@ -277,6 +277,9 @@ impl Controller {
             self.step(&mut snapshot, next, plan).await;
         }
         let view = View::new(snapshot, taken_ms, rates, readings);
+        if view.waiting() > 0 && settings.sessions_per_address_ratio < 1.0 {
+            self.ledger.sessions.count_networks(view.snapshot.now());
+        }
         self.gauges.show(&view);
         self.ledger.publish(view);
     }

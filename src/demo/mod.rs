@@ -261,6 +261,7 @@ limit = {limit}
 session_idle = "30s"
 session_max = "10m"
 joins_per_address_per_minute = 100000
+sessions_per_address_ratio = 1
 
 [event.queue_when]
 in_flight = {busy}

@@ -398,7 +398,7 @@ impl Gateway {
         if let (Decision::Inside, Some(inside)) = (&decision, &held.pass) {
             let brought = Brought {
                 headers: request.headers(),
-                by_trusted_proxy: asker.visitor.behind_trusted_proxy,
+                visitor: &asker.visitor,
             };
             self.reception.count_there(ledger, inside, &brought, at.now);
         }

@@ -59,7 +59,8 @@ impl Gateway {
             |visitor| Who::returning(visitor, scope.clone()),
         );
         if let Some(ticket) = &seeker.ticket {
-            if let Some(outcome) = self.reception.ask(ledger, ticket, None).await {
+            let address = asker.visitor.address;
+            if let Some(outcome) = self.reception.ask(ledger, ticket, None, address).await {
                 return outcome;
             }
             who = Who::bearer(ticket);

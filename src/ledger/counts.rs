@@ -23,6 +23,8 @@ pub struct Counts {
     pub abandoned: Counted,
     /// Sessions ended by the operator or the origin.
     pub revoked: Counted,
+    /// Times that a called visitor was told to wait, for its address has its share.
+    pub shared: Counter,
     /// From a number's issue to its claim, in seconds.
     pub waited: Waits,
     /// Time waited ÷ time first estimated.
@@ -187,6 +189,7 @@ impl Counts {
             completed: Counted::new(ended("completed")),
             abandoned: Counted::new(metrics.counter(&names::TICKETS_ABANDONED, &of)),
             revoked: Counted::new(ended("revoked")),
+            shared: metrics.counter(&names::ADDRESS_SHARE_HOLDS, &of),
             waited: Waits::new(metrics.histogram(&names::WAIT_SECONDS_TAKEN, &of)),
             estimate_error: metrics.histogram(&names::ESTIMATE_ERROR, &of),
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::networks::Networks;
 use crate::room::ticket::SessionKey;
 use crate::room::time::{Timestamp, millis};
 use crate::store::{LetIn, Touch};
@@ -31,6 +32,8 @@ pub struct Stay {
     forgotten: AtomicBool,
     /// Bodies and tunnels in flight.
     in_use: AtomicU32,
+    /// The network that its visitor was last heard from; 0: it is not known.
+    network: AtomicU64,
     /// The minute in which its visitor was last counted as there.
     counted: AtomicU64,
     /// When it ended, store milliseconds; 0: it has not.
@@ -53,6 +56,7 @@ impl Stay {
             queued: AtomicBool::new(false),
             forgotten: AtomicBool::new(false),
             in_use: AtomicU32::new(0),
+            network: AtomicU64::new(0),
             counted: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             rate_used: AtomicU64::new(0),
@@ -107,6 +111,11 @@ impl Stay {
             self.counted.store(minute, Ordering::Relaxed);
             true
         }
+    }
+
+    /// Its visitor was heard from there.
+    pub fn heard_from(&self, network: u64) {
+        self.network.store(network, Ordering::Relaxed);
     }
 
     /// Marks the session as ended.
@@ -199,6 +208,8 @@ const LET_IN_MAX: usize = 100_000;
 /// All sessions heard from, and those that ended.
 #[derive(Debug)]
 pub struct Sessions {
+    /// How many of them each network has.
+    pub networks: Networks,
     shards: [Mutex<HashMap<SessionKey, Arc<Stay>>>; SHARDS],
     due: Mutex<Vec<Arc<Stay>>>,
     ended: Mutex<HashMap<SessionKey, Timestamp>>,
@@ -211,6 +222,7 @@ pub struct Sessions {
 impl Default for Sessions {
     fn default() -> Self {
         Self {
+            networks: Networks::default(),
             shards: std::array::from_fn(|_| Mutex::default()),
             due: Mutex::default(),
             ended: Mutex::default(),
@@ -338,8 +350,26 @@ impl Sessions {
             .map_or(Timestamp(0), |stay| stay.acknowledged())
     }
 
+    /// Counts anew how many sessions each network has, at most once a second.
+    pub fn count_networks(&self, now: Timestamp) {
+        if !self.networks.is_due(now) {
+            return;
+        }
+        let mut counts = HashMap::new();
+        for shard in &self.shards {
+            for stay in lock(shard).values() {
+                let network = stay.network.load(Ordering::Relaxed);
+                if network != 0 && stay.ended().is_none() && stay.acknowledged() > now {
+                    *counts.entry(network).or_insert(0) += 1;
+                }
+            }
+        }
+        self.networks.replace(counts);
+    }
+
     /// Whether a session counts, by what is known here.
-    fn lives(&self, session: SessionKey, now: Timestamp) -> bool {
+    #[must_use]
+    pub fn lives(&self, session: SessionKey, now: Timestamp) -> bool {
         let shard = lock(self.shard(session));
         let stay = shard.get(&session);
         stay.is_some_and(|stay| stay.ended().is_none() && stay.acknowledged() > now)

@@ -133,8 +133,9 @@ impl Heard {
         }
     }
 
-    /// Follows the store's window, and forgets spent pages below `floor`.
-    pub fn turn(&self, window: u64, floor: Number) {
+    /// Follows the store's window, and forgets the spent pages that `keeps` does not
+    /// name: nobody on them may claim any more.
+    pub fn turn(&self, window: u64, keeps: impl Fn(u64) -> bool) {
         let mut windows = self.windows.write().unwrap_or_else(PoisonError::into_inner);
         if window != windows.window {
             let now = std::mem::take(&mut windows.now);
@@ -153,7 +154,7 @@ impl Heard {
         self.spent
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .retain(|page, _| *page >= floor.page());
+            .retain(|page, _| keeps(*page));
     }
 
     /// Everything remembered: living pages of both windows, and spent ones.
@@ -222,9 +223,9 @@ mod tests {
         heard.hear(Number(70_000));
         assert_eq!(heard.take_untold().len(), 2);
         assert_eq!(heard.take_untold().len(), 0);
-        heard.turn(1, Number(0));
+        heard.turn(1, |_| true);
         assert_eq!(heard.memory().0.len(), 2);
-        heard.turn(2, Number(0));
+        heard.turn(2, |_| true);
         assert_eq!(heard.memory().0.len(), 0);
     }
 
@@ -244,7 +245,7 @@ mod tests {
         for number in [7, page + 5, page + 70, page + 71, page + 200] {
             heard.hear(Number(number));
         }
-        heard.turn(1, Number(0));
+        heard.turn(1, |_| true);
         heard.hear(Number(page + 69));
         heard.forget_below(Number(page + 70));
         let (live, _) = heard.memory();
@@ -258,9 +259,9 @@ mod tests {
     #[test]
     fn a_store_that_counts_its_windows_anew_makes_nobody_forgotten() {
         let heard = Heard::default();
-        heard.turn(40, Number(0));
+        heard.turn(40, |_| true);
         heard.hear(Number(7));
-        heard.turn(0, Number(0));
+        heard.turn(0, |_| true);
         let (live, _) = heard.memory();
         assert!(live.iter().any(|(page, bits)| *page == 0 && bits.get(7)));
     }

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 pub use language::Language;
 pub use notice::{Notice, NoticeKind};
-pub use waiting::{Enter, WaitingPage};
+pub use waiting::{Enter, HeldBy, WaitingPage};
 
 /// Longest event name shown, in characters; the rest is cut off.
 const NAME_SHOWN: usize = 80;

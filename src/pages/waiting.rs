@@ -42,10 +42,19 @@ pub struct WaitingPage<'a> {
     pub message: Option<&'a str>,
     /// When the numbers above were true, in milliseconds since 1970.
     pub updated_unix_ms: u64,
-    /// The store is away: places are kept, nobody is let in.
-    pub degraded: bool,
+    /// Why nobody is let in by this place at the moment, if that is so.
+    pub held: Option<HeldBy>,
     /// How the page leaves.
     pub enter: Enter<'a>,
+}
+
+/// Why a place is kept and nobody let in by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldBy {
+    /// The store is away.
+    StoreAway,
+    /// The turn has come, and the visitor's address has its share of the limit.
+    AddressShare,
 }
 
 /// How a waiting page leaves when the turn comes. Paths carry their query and
@@ -122,7 +131,11 @@ impl WaitingPage<'_> {
             wait => live.range(self.low_seconds, self.high_seconds),
             behind => behind.as_deref().unwrap_or(live.unknown),
             updated => texts.clock_time(self.updated_unix_ms),
-            note => if self.degraded { live.degraded } else { "" },
+            note => match self.held {
+                Some(HeldBy::StoreAway) => live.degraded,
+                Some(HeldBy::AddressShare) => live.shared,
+                None => "",
+            },
             message => message.as_deref().unwrap_or_default(),
             noscript => texts.noscript.replace("{n}", &seconds.to_string()),
             data => Value::from_safe_string(self.data(live)),
@@ -178,7 +191,7 @@ impl WaitingPage<'_> {
             enter: self.enter.path(),
             back: &RETURN,
             called: self.called,
-            degraded: self.degraded,
+            degraded: self.held == Some(HeldBy::StoreAway),
             info: Info {
                 rank: self.position,
                 behind: self.behind,
@@ -254,7 +267,7 @@ mod tests {
             poll_after_ms: 3_000,
             message: None,
             updated_unix_ms: 1_764_000_000_123,
-            degraded: false,
+            held: None,
             enter: Enter::Reload,
         }
     }
@@ -316,7 +329,7 @@ mod tests {
             position: None,
             behind: None,
             low_seconds: None,
-            degraded: true,
+            held: Some(HeldBy::StoreAway),
             ..page(Language::English)
         }
         .render();
@@ -350,7 +363,7 @@ mod tests {
                 position: Some(u64::MAX),
                 behind: Some(u64::MAX),
                 message: Some(&message[..3 * 120]),
-                degraded: true,
+                held: Some(HeldBy::StoreAway),
                 about: true,
                 enter: Enter::FormNotSent(&path),
                 ..page(language)

@@ -10,7 +10,7 @@ use super::{Inside, Outcome, Reception};
 use crate::ledger::{Arrival, Ledger, hash};
 use crate::room::time::Timestamp;
 use crate::token::{Ticket, cookie};
-use crate::visitor::address::Visitor;
+use crate::visitor::address::{Visitor, network};
 use crate::visitor::profile::{Head, Profile};
 use crate::visitor::region::Regions;
 use crate::visitor::user::{UserFrom, UserHash};
@@ -43,20 +43,20 @@ impl Users {
                 let lines = brought.headers.get_all(header::COOKIE);
                 cookie::named(lines.iter(), name).next()?.as_bytes()
             }
-            UserFrom::Header(_) if !brought.by_trusted_proxy => return None,
+            UserFrom::Header(_) if !brought.visitor.behind_trusted_proxy => return None,
             UserFrom::Header(name) => brought.headers.get(name)?.as_bytes(),
         };
         self.hash.of(user, now.seconds())
     }
 }
 
-/// A request's headers, and whether a trusted proxy sent them.
+/// A request's headers, and who brought them.
 #[derive(Clone, Copy, Debug)]
 pub struct Brought<'a> {
     /// All of them.
     pub headers: &'a HeaderMap,
-    /// Whether the other end of the connection is one.
-    pub by_trusted_proxy: bool,
+    /// The visitor's address, and whether a trusted proxy tells of it.
+    pub visitor: &'a Visitor,
 }
 
 /// Somebody at the door who was asked in, or given a place.
@@ -84,7 +84,7 @@ impl Reception {
         }
         let brought = Brought {
             headers: newcomer.head.headers,
-            by_trusted_proxy: newcomer.visitor.behind_trusted_proxy,
+            visitor: newcomer.visitor,
         };
         wanted.hear(ledger, visitor, Some(&brought), ledger.now());
         let arrival = Arrival {
@@ -106,6 +106,9 @@ impl Reception {
         now: Timestamp,
     ) {
         if inside.stay.is_uncounted(now) {
+            if inside.pass.scope.is_some() {
+                inside.stay.heard_from(network(brought.visitor.address));
+            }
             let wanted = self.wanted.load();
             wanted.hear(ledger, &inside.pass.visitor, Some(brought), now);
         }

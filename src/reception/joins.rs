@@ -1,18 +1,19 @@
 //! How many newcomers one address may bring: a bound on the numbers that a
 //! single machine can draw. Per gateway.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Mutex;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use crate::room::event::EventId;
+use crate::visitor::address::network;
 
 /// Addresses remembered before those that have been quiet are forgotten.
 const ADDRESSES_MAX: usize = 100_000;
 
-type Limiter = DefaultKeyedRateLimiter<IpAddr>;
+type Limiter = DefaultKeyedRateLimiter<u64>;
 
 /// One limiter per event and limit in force.
 #[derive(Default)]
@@ -49,16 +50,6 @@ impl Joins {
             limiter.retain_recent();
         }
         limiter.check_key(&network(address)).is_ok()
-    }
-}
-
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

@@ -12,6 +12,7 @@ mod joins;
 mod memory;
 mod outcome;
 mod page;
+mod share;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -141,12 +142,19 @@ impl Reception {
     /// A newcomer from `address`: let in or given a place, unless too many
     /// came from there while there is a line.
     pub async fn join(&self, ledger: &Arc<Ledger>, who: &Who, address: IpAddr) -> Outcome {
-        let per_minute = ledger.settings.load().joins_per_address_per_minute;
-        let counted = ledger.standing().busy || ledger.lets_all_in();
-        if counted && !self.joins.allow(&ledger.id, per_minute, address) {
+        let settings = ledger.settings.load();
+        let per_minute = settings.joins_per_address_per_minute;
+        let is_counted = ledger.standing().busy || ledger.lets_all_in();
+        let is_counted = is_counted && !settings.is_shared(address);
+        drop(settings);
+        if is_counted && !self.joins.allow(&ledger.id, per_minute, address) {
             return Outcome::Blocked(Blocked::RateLimited);
         }
-        self.enter(ledger, who).await
+        let outcome = self.enter(ledger, who).await;
+        if let Outcome::Inside(inside) = &outcome {
+            share::begins_from(ledger, &inside.stay, address);
+        }
+        outcome
     }
 
     /// Lets a newcomer in or gives a place.
@@ -257,6 +265,7 @@ impl Reception {
             wait,
             poll_after,
             degraded: !view.store_up,
+            shared: false,
         }
     }
 
@@ -273,6 +282,7 @@ impl Reception {
             wait: None,
             poll_after,
             degraded: true,
+            shared: false,
         }
     }
 
@@ -286,6 +296,7 @@ impl Reception {
         ledger: &Arc<Ledger>,
         ticket: &Ticket,
         named: Option<&Who>,
+        from: IpAddr,
     ) -> Option<Outcome> {
         ledger.heard.hear(ticket.number);
         self.count_waiting(ledger, ticket);
@@ -303,6 +314,9 @@ impl Reception {
             .is_some_and(|view| ticket.number < view.snapshot.meta.called);
         if open && !is_called {
             return Some(Outcome::Waits(self.line(ledger, ticket, false)));
+        }
+        if open && let Some(line) = self.over_its_share(ledger, ticket, from) {
+            return Some(Outcome::Waits(line));
         }
         let now_ms = ledger.monotonic_ms();
         if self.held.lately(&ledger.id, ticket.number, now_ms) {
@@ -327,7 +341,9 @@ impl Reception {
                     // the last answer that gave this ticket, and not long after.
                     Timestamp(ticket.issued_at.saturating_mul(1000))
                 };
-                Outcome::Inside(inside(ledger, &who, session, begun, expires))
+                let inside = inside(ledger, &who, session, begun, expires);
+                share::begins_from(ledger, &inside.stay, from);
+                Outcome::Inside(inside)
             }
             Ok(Claimed::Spent | Claimed::TooLate) => return None,
             Ok(Claimed::Held) => {

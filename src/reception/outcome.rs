@@ -33,6 +33,8 @@ pub struct Line {
     pub poll_after: Duration,
     /// Whether the store is away: the place is kept.
     pub degraded: bool,
+    /// Whether the turn has come and the visitor's address has its share of the limit.
+    pub shared: bool,
 }
 
 /// Why somebody is turned away.

@@ -2,7 +2,7 @@
 
 use super::Line;
 use crate::ledger::Ledger;
-use crate::pages::{Enter, Language, WaitingPage};
+use crate::pages::{Enter, HeldBy, Language, WaitingPage};
 use crate::room::time::millis;
 
 /// The waiting page of a place.
@@ -32,11 +32,15 @@ pub fn render(
         low_seconds: line.wait.map(|wait| seconds(wait.low)),
         high_seconds: line.wait.map(|wait| seconds(wait.high)),
         about: line.about,
-        called: line.ticket.called,
+        called: line.ticket.called && !line.shared,
         poll_after_ms: millis(line.poll_after),
         message: settings.message.as_deref(),
         updated_unix_ms: unix_ms,
-        degraded: line.degraded,
+        held: if line.degraded {
+            Some(HeldBy::StoreAway)
+        } else {
+            line.shared.then_some(HeldBy::AddressShare)
+        },
         enter,
     }
     .render()

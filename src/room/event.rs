@@ -92,6 +92,9 @@ pub struct Secret(String);
 /// What stands wherever a secret would.
 pub const MASK: &str = "********";
 
+/// One address may always have so many sessions: a family, however low the limit.
+pub const SESSIONS_PER_ADDRESS_MIN: u64 = 5;
+
 /// The effective settings of one event (`[[event]]` of the file).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -130,6 +133,11 @@ pub struct EventSettings {
     pub waiting_max: u64,
     /// Most newcomers a minute from one address (IPv6: one /64).
     pub joins_per_address_per_minute: u64,
+    /// What share of the limit one address (IPv6: one /64) may have inside while others
+    /// wait; above 0, at most 1, and 1 means no such limit.
+    pub sessions_per_address_ratio: f64,
+    /// Addresses that many visitors share: no limit for one address holds for them.
+    pub shared_addresses: Vec<IpNet>,
     /// Most requests a second of one session at one gateway, ten seconds' worth at once.
     pub session_requests_per_second: u64,
     /// Most requests of one session in flight at once at one gateway.
@@ -368,6 +376,8 @@ impl EventSettings {
             unproven: UNPROVEN,
             waiting_max: 1_000_000,
             joins_per_address_per_minute: 600,
+            sessions_per_address_ratio: 0.05,
+            shared_addresses: Vec::new(),
             session_requests_per_second: 100,
             session_requests_in_flight: 200,
             success_url: None,
@@ -378,6 +388,30 @@ impl EventSettings {
             cookie: CookieSettings::default(),
             bypass: Bypass::default(),
         }
+    }
+
+    /// How many sessions `address` may have while others wait; `None`: any number.
+    #[must_use]
+    pub fn sessions_of(&self, address: IpAddr) -> Option<u64> {
+        let limit = self.limit?;
+        if self.sessions_per_address_ratio >= 1.0 || self.is_shared(address) {
+            return None;
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "limits are far below 2^52"
+        )]
+        let share = (limit as f64 * self.sessions_per_address_ratio) as u64;
+        Some(share.max(SESSIONS_PER_ADDRESS_MIN))
+    }
+
+    /// Whether many visitors share an address.
+    #[must_use]
+    pub fn is_shared(&self, address: IpAddr) -> bool {
+        let mut networks = self.shared_addresses.iter();
+        networks.any(|network| network.contains(&address.to_canonical()))
     }
 }
 

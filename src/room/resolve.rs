@@ -48,6 +48,11 @@ impl RawEvent {
         settings.joins_per_address_per_minute = self
             .joins_per_address_per_minute
             .unwrap_or(settings.joins_per_address_per_minute);
+        settings.sessions_per_address_ratio = self
+            .sessions_per_address_ratio
+            .unwrap_or(settings.sessions_per_address_ratio);
+        let shared = self.shared_addresses.as_deref().unwrap_or_default();
+        settings.shared_addresses = at.networks("shared_addresses", shared);
         settings.session_requests_per_second = self
             .session_requests_per_second
             .unwrap_or(settings.session_requests_per_second);

@@ -48,6 +48,8 @@ pub const EVENT_KEYS: &[Key] = &[
     key("ticket_idle", Kind::Duration(10_000, 3_600_000)),
     key("waiting_max", Kind::Count(1, MANY)),
     key("joins_per_address_per_minute", Kind::Count(1, 100_000_000)),
+    key("sessions_per_address_ratio", Kind::Number(0.0, 1.0)),
+    key("shared_addresses", Kind::Texts),
     key("session_requests_per_second", Kind::Count(1, 1_000_000)),
     key("session_requests_in_flight", Kind::Count(1, 1_000_000)),
     key("success_url", Kind::Text(2000)),
@@ -133,6 +135,10 @@ pub struct RawEvent {
     pub waiting_max: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub joins_per_address_per_minute: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions_per_address_ratio: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_addresses: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_requests_per_second: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -280,7 +286,8 @@ impl RawEvent {
         laid_over!(base, over, Self {
             id, name, mode, hosts, paths, exclude, limit, admit_per_second, session_idle,
             session_max, ticket_idle, waiting_max, joins_per_address_per_minute,
-            session_requests_per_second, session_requests_in_flight, success_url,
+            sessions_per_address_ratio, shared_addresses, session_requests_per_second,
+            session_requests_in_flight, success_url,
             waiting_status, crawlers, message,
         }
             queue_when: laid_over!(base.queue_when, over.queue_when, RawQueueWhen {
@@ -379,6 +386,7 @@ mod tests {
             "exclude": ["/assets/", {"path": "/pay", "methods": ["POST"], "from": ["10.0.0.0/8"]}, {"query": "wc-api"}],
             "limitCnt": 500, "admitPerSecond": 0.5, "sessionIdle": "5m", "sessionMax": "2h",
             "ticketIdle": "1m", "waitingMax": 5000, "joinsPerAddressPerMinute": 60,
+            "sessionsPerAddressRatio": 0.1, "sharedAddresses": ["203.0.113.0/24"],
             "sessionRequestsPerSecond": 50, "sessionRequestsInFlight": 20,
             "successUrl": "https://shop.example.com/done", "waitingStatus": 200,
             "crawlers": "allow", "message": "곧 시작합니다",

@@ -197,9 +197,10 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// The lowest number that may still claim: what was called ten minutes
-    /// ago. A minute's mark may have been made at its very end, so it counts
-    /// only when the tenth minute after it is over.
+    /// What was called ten minutes ago: below it only who still asks may claim,
+    /// and a page that nobody lives on is dropped, never to come back. A minute's
+    /// mark may have been made at its very end, so it counts only when the tenth
+    /// minute after it is over.
     #[must_use]
     pub fn floor(&self) -> Number {
         let minute = self.time.0 / 60_000;
@@ -208,6 +209,14 @@ impl Meta {
             .rev()
             .find(|(marked, _)| marked + FLOOR_MINUTES < minute)
             .map_or(Number(0), |(_, called)| *called)
+    }
+
+    /// What the last reset made void, as long as a gateway may not have heard of it:
+    /// nobody below it may claim.
+    #[must_use]
+    pub fn void(&self) -> Number {
+        let reset = self.marks.iter().find(|(marked, _)| *marked == 0);
+        reset.map_or(Number(0), |(_, called)| *called)
     }
 
     /// Slots that shares keep, at the present running time.

@@ -54,6 +54,19 @@ pub struct Visitor {
     pub port: u16,
 }
 
+/// The network that counts as one visitor's, as a number that is never 0 for a
+/// visitor: an IPv4 address, or an IPv6 address's /64 (what one household or one
+/// server gets).
+#[must_use]
+pub fn network(address: IpAddr) -> u64 {
+    /// Apart from any /64 that is routed.
+    const V4: u64 = 1 << 40;
+    match address.to_canonical() {
+        IpAddr::V4(v4) => V4 | u64::from(u32::from(v4)),
+        IpAddr::V6(v6) => (u128::from(v6) >> 64) as u64,
+    }
+}
+
 /// A host with an optional port, as in `Host` (RFC 9110 §7.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Authority<'a> {

@@ -236,7 +236,8 @@ fn waits<'a>(line: &'a Line, token: Option<&'a str>) -> Standing<'a> {
         expected_info: Some(ExpectedInfo::of(line)),
         ticket: token,
         poll_after_ms: Some(millis(line.poll_after)),
-        called: line.ticket.called,
+        called: line.ticket.called && !line.shared,
+        reason: line.shared.then_some("ADDRESS_SHARE"),
         ..Standing::default()
     }
 }

@@ -152,7 +152,7 @@ impl PublicDoor {
             ledger.sessions.hear(&inside.stay, now);
             let brought = Brought {
                 headers: &caller.headers,
-                by_trusted_proxy: caller.visitor.behind_trusted_proxy,
+                visitor: &caller.visitor,
             };
             self.reception.count_there(ledger, &inside, &brought, now);
             let rest = held.places.iter().map(|(ticket, _)| ticket);
@@ -166,7 +166,10 @@ impl PublicDoor {
                 Said::KeptOut(self.reception.line(ledger, ticket, false))
             } else if let Some(line) = self.early(ledger, ticket) {
                 Said::Early(line, text.clone())
-            } else if let Some(outcome) = self.reception.ask(ledger, ticket, None).await {
+            } else if let Some(outcome) = (self.reception)
+                .ask(ledger, ticket, None, caller.visitor.address)
+                .await
+            {
                 Said::Outcome(outcome)
             } else {
                 continue;
@@ -275,7 +278,9 @@ impl PublicDoor {
                     let line = self.reception.line(ledger, &ticket, false);
                     return Ok(Some(Said::KeptOut(line)));
                 }
-                let outcome = self.reception.ask(ledger, &ticket, Some(&who)).await;
+                let address = caller.visitor.address;
+                let outcome = self.reception.ask(ledger, &ticket, Some(&who), address);
+                let outcome = outcome.await;
                 Ok(outcome.map(Said::Outcome))
             }
         }

@@ -199,7 +199,7 @@ function show(info, answer) {
   if (answer.degraded && element('note').textContent !== texts.degraded) {
     speak(texts.degraded, true);
   }
-  note(answer.degraded ? texts.degraded : '');
+  note(answer.degraded ? texts.degraded : answer.reason === 'ADDRESS_SHARE' ? texts.shared : '');
   message(answer.message);
   if (answer.called) {
     turn(texts.called);

@@ -88,7 +88,7 @@ impl Setup {
              [store]\nurl = \"{store}\"\non_failure = \"{}\"\ntimeout = \"500ms\"\n\
              [signing]\nkeys = [{}]\n\
              [[event]]\nid = \"main\"\nlimit = {}\nticket_idle = \"{}\"\nsession_idle = \"{}\"\n\
-             joins_per_address_per_minute = {}\n",
+             joins_per_address_per_minute = {}\nsessions_per_address_ratio = 1\n",
             self.on_failure,
             keys.join(", "),
             self.limit,

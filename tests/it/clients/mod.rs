@@ -3,6 +3,7 @@
 mod kinds;
 mod limits;
 mod sessions;
+mod shares;
 
 use crate::support::Ask;
 

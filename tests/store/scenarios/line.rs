@@ -20,6 +20,8 @@ on_each_store! {
     a_later_ticket_is_held_until_the_offer_of_the_earlier_one_lapses
     a_latecomer_takes_its_place_again_before_those_behind_it
     a_ticket_called_more_than_ten_minutes_ago_is_too_late
+    whoever_asks_all_the_while_keeps_the_place_however_long_ago_it_was_called
+    a_used_ticket_gets_nobody_in_again_however_old_its_page
     a_newcomer_does_not_overtake_a_called_visitor
     a_repeated_batch_gets_the_same_reply
     a_batch_that_comes_again_after_a_later_one_changes_no_session
@@ -151,6 +153,70 @@ async fn a_ticket_called_more_than_ten_minutes_ago_is_too_late(mut world: World)
     world.live(600_000).await;
     world.step(|_| {}).await;
     assert_eq!(world.claim(numbers[0]).await, Claimed::TooLate);
+}
+
+async fn whoever_asks_all_the_while_keeps_the_place_however_long_ago_it_was_called(
+    mut world: World,
+) {
+    let numbers = one_slot(&mut world, &[2, 3, 4]).await;
+    world.call(&numbers).await;
+    assert_eq!(world.claim(numbers[1]).await, Claimed::Held);
+    for _ in 0..13 {
+        world.touch(1, 0).await;
+        world.live(60_000).await;
+        world.beat(&[numbers[0], numbers[1]]).await;
+        world.step(|_| {}).await;
+        assert_eq!(world.claim(numbers[1]).await, Claimed::Held);
+    }
+    assert_eq!(
+        world.claim(numbers[2]).await,
+        Claimed::TooLate,
+        "nobody heard from it"
+    );
+    world.end(1).await;
+    let first = world.claim(numbers[0]).await;
+    assert!(
+        matches!(first, Claimed::Admitted { fresh: true, .. }),
+        "{first:?}"
+    );
+    let again = world.claim(numbers[0]).await;
+    assert!(
+        matches!(again, Claimed::Admitted { fresh: false, .. }),
+        "{again:?}"
+    );
+}
+
+async fn a_used_ticket_gets_nobody_in_again_however_old_its_page(mut world: World) {
+    let numbers = one_slot(&mut world, &[2, 3]).await;
+    let (used, asks) = (numbers[0], numbers[1]);
+    world.end(1).await;
+    world.call(&numbers).await;
+    let claimed = world.claim(used).await;
+    assert!(matches!(claimed, Claimed::Admitted { .. }), "{claimed:?}");
+    // The line goes on, many pages further.
+    world.beat(&[Number(asks.0 + (20 << 20))]).await;
+    let further = world.tickets(&[4]).await;
+    world.live(1_000).await;
+    assert!(matches!(world.call(&further).await, Stepped::Done { .. }));
+    for _ in 0..13 {
+        world.live(60_000).await;
+        world.beat(&[asks]).await;
+        world.step(|step| step.sweep = vec![asks.page()]).await;
+    }
+    assert!(world.snapshot().await.meta.floor().page() > asks.page());
+    world.beat(&[used]).await;
+    assert_eq!(
+        world.claim(used).await,
+        Claimed::Spent,
+        "somebody lives among them"
+    );
+    for _ in 0..4 {
+        world.live(100_000).await;
+        world.step(|step| step.sweep = vec![asks.page()]).await;
+    }
+    world.beat(&[used, asks]).await;
+    assert_eq!(world.claim(used).await, Claimed::TooLate);
+    assert_eq!(world.claim(asks).await, Claimed::TooLate);
 }
 
 async fn a_newcomer_does_not_overtake_a_called_visitor(mut world: World) {

@@ -159,7 +159,8 @@ impl EventState {
             if claim.number >= self.meta.called {
                 return Claimed::NotYet;
             }
-            if claim.number < self.meta.floor() {
+            let late = claim.number < self.meta.floor() && !self.lives(claim.number);
+            if late || claim.number < self.meta.void() {
                 return Claimed::TooLate;
             }
             // In a pause nobody is called: who was passed over while absent

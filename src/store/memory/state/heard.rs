@@ -40,10 +40,16 @@ impl EventState {
             return;
         };
         let highest = Number::at(page, highest);
-        if !self.rise(highest, raw) {
+        if !self.rise(highest, raw) || self.is_gone(page) {
             return;
         }
         self.live.or(page, bits, self.meta.window);
+    }
+
+    /// Whether a page was dropped, and with it which of its numbers were spent.
+    fn is_gone(&self, page: u64) -> bool {
+        let lives = self.live.page(page).is_some() || self.fresh.page(page).is_some();
+        !lives && page < self.meta.floor().page()
     }
 
     pub(crate) fn touch(&mut self, touches: &[Touch]) -> Vec<Option<Timestamp>> {

@@ -181,11 +181,13 @@ impl EventState {
         for page in pages {
             self.live.drop_dead(*page, window);
             self.fresh.drop_dead(*page, fresh);
+            if self.live.page(*page).is_some() || self.fresh.page(*page).is_some() {
+                // Which numbers were spent is kept as long as anybody lives among them.
+                continue;
+            }
+            self.density.remove(page);
             if *page < floor.page() {
                 self.spent.remove(page);
-            }
-            if self.live.page(*page).is_none() && self.fresh.page(*page).is_none() {
-                self.density.remove(page);
             }
         }
         let now = self.meta.time.0;

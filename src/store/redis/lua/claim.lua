@@ -18,7 +18,8 @@ local function claim(number, session, id)
   if m.recovery then return 'held' end
   if not by_order() then
     if number >= m.called then return 'not yet' end
-    if number < floor() then return 'too late' end
+    local lowest, void = floor()
+    if number < void or number < lowest and not lives(number) then return 'too late' end
     -- In a pause nobody is called: who was passed over while absent is not
     -- called now.
     if m.mode == 'pause' and not call('ZSCORE', K.offers, int(number)) then return 'held' end

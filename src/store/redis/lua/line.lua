@@ -111,9 +111,26 @@ local function rise(highest)
   return true
 end
 
+-- What was called ten minutes ago: below it only who still asks may claim. And what
+-- a reset made void, which nobody may.
+local function floor()
+  local minute, lowest, void = math.floor(m.time / 60000), 0, 0
+  for marked, called in string.gmatch(m.marks, '(%d+):(%d+)') do
+    if tonumber(marked) + FLOOR_MINUTES < minute then lowest = tonumber(called) end
+    if tonumber(marked) == 0 then void = tonumber(called) end
+  end
+  return lowest, void
+end
+local function lowest_page() return math.floor(floor() / 65536) end
+
+-- Whether a page was dropped, and with it which of its numbers were spent.
+local function is_gone(page)
+  return tonumber(page) < lowest_page() and not turned(LIVE, page) and not turned(FRESH, page)
+end
+
 -- Living tickets of a page, and the highest of them.
 local function hear(page, highest, bits)
-  if not rise(highest) then return end
+  if not rise(highest) or is_gone(page) then return end
   local key = sound(turn_page(LIVE, page))
   call('SET', K.scratch, bits)
   call('BITOP', 'OR', key, key, K.scratch)
@@ -186,15 +203,6 @@ local function pay(admissions)
   local held = tokens(m.pace)
   m.tokens = held == math.huge and 1 or math.max(held - admissions, -1)
   m.tokens_at = m.time
-end
-
--- What was called ten minutes ago: nothing below it may claim.
-local function floor()
-  local minute, lowest = math.floor(m.time / 60000), 0
-  for marked, called in string.gmatch(m.marks, '(%d+):(%d+)') do
-    if tonumber(marked) + FLOOR_MINUTES < minute then lowest = tonumber(called) end
-  end
-  return lowest
 end
 
 -- An id given through the API: its bucket, and what is written there. An

@@ -80,7 +80,7 @@ for i, mark in ipairs(marks) do marks[i] = mark[1] .. ':' .. mark[2] end
 m.marks = table.concat(marks, ',')
 
 -- Drops what is dead: pages, ended sessions beyond their time, gateways gone.
-local lowest_page = math.floor(floor() / 65536)
+local lowest = lowest_page()
 local function drop_dead(kind, page)
   local at = turned(kind, page)
   if at == nil then return true end
@@ -91,10 +91,12 @@ local function drop_dead(kind, page)
 end
 for _, page in ipairs(sweep) do
   local live_gone, fresh_gone = drop_dead(LIVE, page), drop_dead(FRESH, page)
-  if tonumber(page) < lowest_page and call('SREM', K.spent_pages, page) == 1 then
+  -- Which numbers were spent is kept as long as anybody lives among them.
+  local gone = live_gone and fresh_gone
+  if gone and tonumber(page) < lowest and call('SREM', K.spent_pages, page) == 1 then
     call('DEL', page_key(page, 4))
   end
-  if live_gone and fresh_gone then call('HDEL', K.density, page) end
+  if gone then call('HDEL', K.density, page) end
 end
 call('ZREMRANGEBYSCORE', K.ended, '-inf', int(now - m.session_idle_ms))
 -- What was called so long ago may not claim again.
