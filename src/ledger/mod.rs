@@ -27,7 +27,7 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use http::HeaderValue;
 use tokio::sync::Notify;
 
-pub use arrivals::{Arrival, Arrivals, Tallies};
+pub use arrivals::{Arrival, Arrivals};
 pub use counts::{Codes, Counted, Counts, Polls, Waits};
 pub use memory::{Facts, Moment, Remembered};
 pub use networks::Networks;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::visitors::{self, Visitors};
+use super::visitors;
 use crate::controller::Bench;
 use crate::ledger::Ledger;
 use crate::metrics as names;
@@ -29,14 +29,12 @@ pub(super) struct Statistician {
     reception: Arc<Reception>,
     /// This gateway in this life of its process.
     writer: String,
-    visitors: tokio::sync::Mutex<Visitors>,
 }
 
 impl Statistician {
     pub(super) fn new(bench: &Arc<Bench>, reception: &Arc<Reception>) -> Self {
         Self {
             writer: format!("{}:{:08x}", bench.gateway, rand::random::<u32>()),
-            visitors: tokio::sync::Mutex::default(),
             bench: Arc::clone(bench),
             reception: Arc::clone(reception),
         }
@@ -77,9 +75,7 @@ impl Statistician {
     }
 
     async fn keep_visitors(&self) -> bool {
-        let mut visitors = self.visitors.lock().await;
-        let (store, reception) = (&self.bench.store, &self.reception);
-        visitors.keep(store, reception, &self.writer).await
+        visitors::keep(&self.bench.store, &self.reception, &self.writer).await
     }
 
     fn gather(&self) {
@@ -134,6 +130,7 @@ fn sight(ledger: &Ledger) -> Sight {
     let view = ledger.view().filter(|view| view.store_up);
     Sight {
         totals: ledger.counts.totals(ledger.load.arrived()),
+        arrived: ledger.arrivals.totals(),
         waiting: view.as_ref().map_or(0, |view| view.waiting()),
         inside: view.as_ref().map_or(0, |view| view.snapshot.sessions),
     }

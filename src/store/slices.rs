@@ -30,10 +30,8 @@ const VERSION: u32 = 1;
 /// What a slice is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// What happened to an event and to its routes.
+    /// What happened to an event and to its routes, and who arrived.
     Counts,
-    /// Who arrived, by what they are.
-    Arrivals,
     /// A sketch of the visitors who were there.
     Visitors,
     /// A sketch of the users among them.
@@ -45,7 +43,6 @@ impl What {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Counts => "slices",
-            Self::Arrivals => "arrivals",
             Self::Visitors => "visitors",
             Self::Users => "users",
         }
@@ -55,7 +52,7 @@ impl What {
     /// only those of one span.
     pub(super) fn chunk(self) -> u64 {
         match self {
-            Self::Counts | Self::Arrivals => CHUNK,
+            Self::Counts => CHUNK,
             Self::Visitors | Self::Users => 1,
         }
     }
@@ -65,9 +62,8 @@ impl What {
     fn mark(self, step: u32) -> u32 {
         let sort = match self {
             Self::Counts => 0,
-            Self::Arrivals => 1,
-            Self::Visitors => 2,
-            Self::Users => 3,
+            Self::Visitors => 1,
+            Self::Users => 2,
         };
         step | sort << 28
     }

@@ -17,6 +17,7 @@ mod rolls;
 mod shown;
 mod slice;
 mod table;
+mod tallies;
 mod template;
 mod tracker;
 
@@ -31,6 +32,7 @@ pub use pattern::Pattern;
 pub use recorder::{Came, Recorder, Track};
 pub use rolls::{Due, STEPS, Sight};
 pub use slice::{Slice, Totals, WAIT_BUCKETS, wait_bound, wait_bucket};
+pub use tallies::Tallies;
 pub use tracker::Tracker;
 
 /// Routes that are kept for each event, by each thread and by the gateway.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::Counts;
 use super::slice::{Slice, Totals};
+use super::tallies::Tallies;
 use crate::room::event::EventId;
 
 /// The lengths of slices in seconds, the finest first.
@@ -17,6 +18,8 @@ const PENDING_MAX: usize = 4_096;
 pub struct Sight {
     /// Its counters.
     pub totals: Totals,
+    /// Who arrived, by what they are.
+    pub arrived: Tallies,
     /// Who waits.
     pub waiting: u64,
     /// Who is inside.
@@ -49,6 +52,7 @@ struct Roll {
     start: u64,
     longer: [(u64, Slice); 2],
     totals: Totals,
+    arrived: Tallies,
 }
 
 fn begin(second: u64, step: u32) -> u64 {
@@ -68,10 +72,13 @@ impl Rolls {
     pub(super) fn see(&mut self, event: &EventId, sight: Sight, is_counted: bool) {
         let roll = self.events.entry(event.clone()).or_default();
         let before = std::mem::replace(&mut roll.totals, sight.totals);
+        let arrived = sight.arrived.since(&roll.arrived);
+        roll.arrived = sight.arrived;
         if !is_counted {
             return;
         }
         roll.finest.totals.add(&roll.totals.since(&before));
+        roll.finest.arrived.add(&arrived);
         roll.finest.waiting_peak = roll.finest.waiting_peak.max(sight.waiting);
         roll.finest.inside_peak = roll.finest.inside_peak.max(sight.inside);
     }
@@ -146,8 +153,11 @@ mod tests {
             arrivals,
             ..Totals::default()
         };
+        let mut arrived = Tallies::default();
+        arrived.count("device", "mobile", arrivals);
         Sight {
             totals,
+            arrived,
             waiting,
             inside: 0,
         }
@@ -168,6 +178,12 @@ mod tests {
             .iter()
             .map(|(due, bytes)| {
                 let slice = Slice::decode(bytes).unwrap();
+                let mobile = slice
+                    .arrived
+                    .words("device")
+                    .first()
+                    .map(|(_, count)| *count);
+                assert_eq!(mobile, Some(slice.totals.arrivals));
                 (due.step, due.start, slice.totals.arrivals)
             })
             .collect();

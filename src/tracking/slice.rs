@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::counts::{CLASSES, Counts};
+use super::tallies::Tallies;
 
 /// Buckets of waits: up to a second, and each twice the one before.
 pub const WAIT_BUCKETS: usize = 18;
@@ -46,6 +47,8 @@ pub struct Slice {
     pub waiting_peak: u64,
     /// Most sessions at once.
     pub inside_peak: u64,
+    /// Who arrived, by what they are.
+    pub arrived: Tallies,
     /// Each route that was kept.
     pub routes: BTreeMap<String, Counts>,
     /// All others.
@@ -129,6 +132,7 @@ impl Slice {
 
     fn add(&mut self, more: &Self) {
         self.totals.add(&more.totals);
+        self.arrived.add(&more.arrived);
         for (route, counts) in &more.routes {
             self.count(route, counts);
         }
@@ -162,6 +166,7 @@ impl Slice {
                 .map(|(name, counts)| (name.clone(), Row::of(counts)))
                 .collect(),
             other: Row::of(&other),
+            arrived: self.arrived.clone(),
         };
         // Plain numbers and texts: there is nothing that the form has not.
         rmp_serde::to_vec(&kept).unwrap_or_default()
@@ -180,6 +185,7 @@ impl Slice {
             waiting_peak,
             inside_peak,
             other: kept.other.counts(),
+            arrived: kept.arrived,
             ..Self::default()
         };
         for (name, row) in kept.routes {
@@ -196,6 +202,9 @@ struct Kept {
     peaks: [u64; 2],
     routes: Vec<(String, Row)>,
     other: Row,
+    /// Slices of before have none.
+    #[serde(default)]
+    arrived: Tallies,
 }
 
 /// Counts in few bytes: most buckets of latency are empty.
@@ -279,6 +288,7 @@ mod tests {
         };
         slice.totals.arrivals = 5;
         slice.totals.waits[3] = 2;
+        slice.arrived.count("device", "mobile", 4);
         slice.count("/a", &answers(3));
         slice.other.add(&answers(1));
         slice
@@ -291,6 +301,31 @@ mod tests {
         bytes.truncate(bytes.len() / 2);
         assert_eq!(Slice::decode(&bytes), None);
         assert_eq!(Slice::decode(b""), None);
+    }
+
+    #[test]
+    fn a_slice_of_before_arrivals_were_in_it_is_read() {
+        #[derive(Serialize)]
+        struct Before {
+            version: u8,
+            totals: Totals,
+            peaks: [u64; 2],
+            routes: Vec<(String, Row)>,
+            other: Row,
+        }
+        let totals = Totals {
+            arrivals: 5,
+            ..Totals::default()
+        };
+        let before = Before {
+            version: VERSION,
+            totals,
+            peaks: [1, 2],
+            routes: Vec::new(),
+            other: Row::of(&Counts::default()),
+        };
+        let slice = Slice::decode(&rmp_serde::to_vec(&before).unwrap()).unwrap();
+        assert_eq!((slice.totals.arrivals, slice.inside_peak), (5, 2));
     }
 
     #[test]

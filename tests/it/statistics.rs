@@ -90,6 +90,35 @@ async fn a_slice_is_told_while_the_gateway_runs_on() {
 }
 
 #[tokio::test]
+async fn who_arrived_is_told_by_each_sort_of_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = visited(Plan::event("limit = 1").state(dir.path())).await;
+    let site = site.restarted().await;
+    for sort in ["access", "source", "device", "os", "browser", "visit"] {
+        for step in ["total", "1m"] {
+            let rows = items(&site, &format!("step={step}&group_by={sort}")).await;
+            let arrived = rows.iter().map(|row| row["arrivals"].as_u64().unwrap());
+            assert_eq!(arrived.sum::<u64>(), 3, "{sort}: {rows:?}");
+            assert!(rows.iter().all(|row| row[sort].is_string()), "{rows:?}");
+        }
+    }
+    let visits = items(&site, "step=total&group_by=visit").await;
+    assert_eq!(visits.len(), 1, "{visits:?}");
+    assert_eq!(
+        (&visits[0]["visit"], &visits[0]["arrivals"]),
+        (&"new".into(), &3.into())
+    );
+    let none = items(&site, "step=total&group_by=country").await;
+    assert!(none.is_empty(), "no file tells of countries: {none:?}");
+    let sheet = ask(&site, "step=total&group_by=country&format=csv").await;
+    assert_eq!(sheet.text(), "start,country,arrivals\r\n");
+    let unknown = ask(&site, "group_by=shoe").await;
+    assert_eq!(unknown.status, 400);
+    let told = unknown.json()["detail"].to_string();
+    assert!(told.contains("route, visit, access"), "{told}");
+}
+
+#[tokio::test]
 async fn a_sheet_has_a_line_for_each_row() {
     let dir = tempfile::tempdir().unwrap();
     let site = visited(Plan::event("limit = 1").state(dir.path())).await;

@@ -12,9 +12,10 @@ use super::Door;
 use super::events::{Named, known};
 use super::problem::{Problem, short};
 use crate::api::rfc3339;
-use crate::ledger::{Ledger, Sketch, Tallies, Uniques, View, start_of};
+use crate::ledger::{Ledger, Sketch, Uniques, View, start_of};
 use crate::room::event::EventId;
 use crate::store::slices::{Span, What};
+use crate::tracking::{Slice, Tallies};
 
 /// The spans, by their names.
 const SPANS: [(&str, u32); 3] = [("minute", 60), ("hour", 3_600), ("day", 86_400)];
@@ -112,7 +113,7 @@ async fn arrivals(door: &Door, ledger: &Ledger, hours: u64) -> Result<Value, Pro
     let now = door.reception.clock.unix_ms() / 1000;
     let from = start_of(3_600, now).saturating_sub((hours - 1) * 3_600);
     let span = Span {
-        what: What::Arrivals,
+        what: What::Counts,
         step: 3_600,
         from,
         to: now + 1,
@@ -120,7 +121,9 @@ async fn arrivals(door: &Door, ledger: &Ledger, hours: u64) -> Result<Value, Pro
     let mut sum = Tallies::default();
     for (_, bytes) in found(door, &ledger.id, &span).await? {
         // What another release wrote in another form is not guessed at.
-        sum.add(&Tallies::decode(&bytes).unwrap_or_default());
+        if let Some(slice) = Slice::decode(&bytes) {
+            sum.add(&slice.arrived);
+        }
     }
     let mut document = json!(sum);
     if let Some(document) = document.as_object_mut() {

@@ -139,7 +139,7 @@ async fn slices_are_gone_when_their_time_is_over(world: World) {
 }
 
 async fn slices_of_one_length_are_kept_apart_by_what_they_are_of(world: World) {
-    let whats = [What::Counts, What::Arrivals, What::Visitors];
+    let whats = [What::Counts, What::Users, What::Visitors];
     for what in whats {
         let at = |start: u64| Slice {
             what,

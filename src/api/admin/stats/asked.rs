@@ -8,6 +8,7 @@ use http::{HeaderMap, header};
 use url::form_urlencoded;
 
 use super::super::problem::{Problem, short};
+use crate::ledger::Arrivals;
 use crate::tracking::STEPS;
 
 /// Most slices that one call reads.
@@ -39,14 +40,19 @@ pub(super) struct Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Grouping {
     Route,
+    /// Those who arrived, by the words of a sort.
+    Arrived(&'static str),
 }
 
 impl Grouping {
-    const ALL: [Self; 1] = [Self::Route];
+    fn all() -> impl Iterator<Item = Self> {
+        std::iter::once(Self::Route).chain(Arrivals::sorts().map(Self::Arrived))
+    }
 
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Route => "route",
+            Self::Arrived(sort) => sort,
         }
     }
 }
@@ -159,9 +165,9 @@ fn length(text: &str) -> Result<Option<u32>, Problem> {
 }
 
 fn group(text: &str) -> Result<Grouping, Problem> {
-    let known = Grouping::ALL.into_iter().find(|known| known.word() == text);
+    let known = Grouping::all().find(|known| known.word() == text);
     known.ok_or_else(|| {
-        let words: Vec<&str> = Grouping::ALL.into_iter().map(Grouping::word).collect();
+        let words: Vec<&str> = Grouping::all().map(Grouping::word).collect();
         let detail: Cow<'static, str> = format!("write one of {}", words.join(", ")).into();
         Problem::input("group_by", detail)
     })

@@ -1,5 +1,5 @@
 //! `GET /v1/events/{eventId}/stats`: what happened, slice by slice, of the
-//! event or of each of its routes; as JSON or as CSV.
+//! event, of each of its routes, or of those who arrived; as JSON or as CSV.
 
 mod asked;
 mod csv;
@@ -81,23 +81,8 @@ fn rows(
     for (start, slice) in slices {
         match grouping {
             None => rows.push(of_event(*start, slice, seconds)),
-            Some(Grouping::Route) => {
-                let mut routes: Vec<(&str, &Counts)> = slice
-                    .routes
-                    .iter()
-                    .map(|(name, counts)| (name.as_str(), counts))
-                    .collect();
-                routes.sort_by_key(|(name, counts)| (std::cmp::Reverse(counts.requests()), *name));
-                if !slice.other.is_empty() {
-                    routes.push((OTHER, &slice.other));
-                }
-                rows.extend(routes.into_iter().map(|(route, counts)| {
-                    let mut row = begin(*start);
-                    row.push(("route", route.into()));
-                    row.extend(counted(counts, seconds));
-                    row
-                }));
-            }
+            Some(Grouping::Route) => rows.extend(of_routes(*start, slice, seconds)),
+            Some(Grouping::Arrived(sort)) => rows.extend(arrived(*start, slice, sort)),
         }
         if rows.len() > ROWS_MAX {
             let detail = format!(
@@ -107,6 +92,34 @@ fn rows(
         }
     }
     Ok(rows)
+}
+
+/// A row for each route, the one with most requests first.
+fn of_routes(start: u64, slice: &Slice, seconds: u64) -> impl Iterator<Item = Row> {
+    let routes = slice.routes.iter();
+    let mut routes: Vec<(&str, &Counts)> = routes
+        .map(|(name, counts)| (name.as_str(), counts))
+        .collect();
+    routes.sort_by_key(|(name, counts)| (std::cmp::Reverse(counts.requests()), *name));
+    if !slice.other.is_empty() {
+        routes.push((OTHER, &slice.other));
+    }
+    routes.into_iter().map(move |(route, counts)| {
+        let mut row = begin(start);
+        row.push(("route", route.into()));
+        row.extend(counted(counts, seconds));
+        row
+    })
+}
+
+/// A row for each word of a sort that was met, the most frequent first.
+fn arrived(start: u64, slice: &Slice, sort: &'static str) -> impl Iterator<Item = Row> {
+    let words = slice.arrived.words(sort).into_iter();
+    words.map(move |(word, count)| {
+        let mut row = begin(start);
+        row.extend([(sort, word.into()), ("arrivals", count.into())]);
+        row
+    })
 }
 
 fn begin(start: u64) -> Row {
@@ -218,6 +231,11 @@ fn sheet(grouping: Option<Grouping>, rows: &[Row]) -> Response {
             let mut row = begin(0);
             row.push(("route", Value::Null));
             row.extend(counted(&Counts::default(), 1));
+            row
+        }
+        Some(Grouping::Arrived(sort)) => {
+            let mut row = begin(0);
+            row.extend([(sort, Value::Null), ("arrivals", Value::Null)]);
             row
         }
     };
