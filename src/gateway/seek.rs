@@ -8,7 +8,7 @@ use super::through::{Carry, Passage};
 use super::unanswered::done;
 use super::{Gateway, Seeker, WAIT, Way, own};
 use crate::incoming::ClientBody;
-use crate::reception::{Newcomer, Outcome, Who};
+use crate::reception::{Newcomer, Outcome, Reception, Who};
 use crate::visitor::profile::Head;
 
 impl Gateway {
@@ -59,7 +59,13 @@ impl Gateway {
             |visitor| Who::returning(visitor, scope.clone()),
         );
         if let Some(ticket) = &seeker.ticket {
-            if let Some(outcome) = self.reception.ask(ledger, ticket, None).await {
+            if ticket.is_first() {
+                let address = asker.visitor.address;
+                self.reception.note_return(ledger, address);
+            }
+            if seeker.is_sent_back {
+                Reception::give_up(ledger, ticket).await;
+            } else if let Some(outcome) = self.reception.ask(ledger, ticket, None).await {
                 return outcome;
             }
             who = Who::bearer(ticket);

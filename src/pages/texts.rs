@@ -79,16 +79,18 @@ pub(super) struct Blocked {
     pub(super) not_begun: Saying,
     pub(super) ended: Saying,
     pub(super) rate_limited: Saying,
+    pub(super) bot: Saying,
 }
 
 impl Serialize for Blocked {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(5))?;
+        let mut map = serializer.serialize_map(Some(6))?;
         map.serialize_entry("FULL", &self.full)?;
         map.serialize_entry("CLOSED", &self.closed)?;
         map.serialize_entry("NOT_BEGUN", &self.not_begun)?;
         map.serialize_entry("ENDED", &self.ended)?;
         map.serialize_entry("RATE_LIMITED", &self.rate_limited)?;
+        map.serialize_entry("BOT", &self.bot)?;
         map.end()
     }
 }
@@ -139,6 +141,7 @@ impl Texts {
             NoticeKind::NotBegun => self.live.blocked.not_begun,
             NoticeKind::Ended => self.live.blocked.ended,
             NoticeKind::RateLimited => self.live.blocked.rate_limited,
+            NoticeKind::Bot => self.live.blocked.bot,
             NoticeKind::SessionBusy => self.session_busy,
             NoticeKind::OriginUnreachable => self.origin_unreachable,
             NoticeKind::OriginSlow => self.origin_slow,
@@ -286,6 +289,10 @@ static ENGLISH: Texts = Texts {
                 "One moment, please",
                 "Very many requests are coming from your network at once.",
             ),
+            bot: Saying(
+                "Not let in",
+                "This looks like a program, not a person. Please use an ordinary browser, or ask the operator of the site.",
+            ),
         },
     },
     session_busy: Saying(
@@ -369,6 +376,10 @@ static KOREAN: Texts = Texts {
             rate_limited: Saying(
                 "잠시만 기다려 주세요",
                 "사용 중인 네트워크에서 요청이 한꺼번에 많이 들어왔습니다.",
+            ),
+            bot: Saying(
+                "입장할 수 없습니다",
+                "프로그램의 접속으로 보입니다. 일반 브라우저를 쓰시거나 운영자에게 문의해 주세요.",
             ),
         },
     },

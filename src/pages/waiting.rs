@@ -46,6 +46,8 @@ pub struct WaitingPage<'a> {
     pub degraded: bool,
     /// How the page leaves.
     pub enter: Enter<'a>,
+    /// A path that no person sees: linked to where neither eye nor ear gets.
+    pub decoy: Option<&'a str>,
 }
 
 /// How a waiting page leaves when the turn comes. Paths carry their query and
@@ -130,6 +132,7 @@ impl WaitingPage<'_> {
             style => Value::from_safe_string(STYLE.clone()),
             script => Value::from_safe_string(SCRIPT.clone()),
             name => name.as_str(),
+            decoy => self.decoy.unwrap_or_default(),
         };
         fill("waiting.html", values)
     }
@@ -256,6 +259,7 @@ mod tests {
             updated_unix_ms: 1_764_000_000_123,
             degraded: false,
             enter: Enter::Reload,
+            decoy: None,
         }
     }
 
@@ -295,6 +299,22 @@ mod tests {
         ] {
             assert!(korean.contains(part), "{part}");
         }
+    }
+
+    #[test]
+    fn a_decoy_is_linked_to_where_no_person_meets_it() {
+        assert!(!page(Language::Korean).render().contains("nofollow"));
+        let html = WaitingPage {
+            decoy: Some("/__sumun-list"),
+            ..page(Language::Korean)
+        }
+        .render();
+        // The templates escape slashes, which reads the same.
+        let link = between(&html, "<a href=\"", "</a>").replace("&#x2f;", "/");
+        assert_eq!(
+            link,
+            "/__sumun-list\" rel=\"nofollow\" tabindex=\"-1\" aria-hidden=\"true\" hidden>"
+        );
     }
 
     #[test]

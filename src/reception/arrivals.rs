@@ -2,6 +2,7 @@
 //! head of its request says of it. Once for each, and only where the operator
 //! wants to know.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, header};
@@ -37,7 +38,7 @@ pub struct Users {
 impl Users {
     /// The hash of who is logged in, by these headers. A header is believed from
     /// trusted proxies only; a cookie is what the browser sends.
-    fn hash(&self, brought: &Brought<'_>, now: Timestamp) -> Option<u64> {
+    pub(super) fn hash(&self, brought: &Brought<'_>, now: Timestamp) -> Option<u64> {
         let user = match &self.from {
             UserFrom::Cookie(name) => {
                 let lines = brought.headers.get_all(header::COOKIE);
@@ -57,6 +58,8 @@ pub struct Brought<'a> {
     pub headers: &'a HeaderMap,
     /// Whether the other end of the connection is one.
     pub by_trusted_proxy: bool,
+    /// The visitor's address.
+    pub address: IpAddr,
 }
 
 /// Somebody at the door who was asked in, or given a place.
@@ -78,14 +81,19 @@ impl Reception {
             Outcome::Waits(line) => &line.ticket.visitor,
             Outcome::Blocked(_) | Outcome::Uncounted => return,
         };
+        let brought = Brought {
+            headers: newcomer.head.headers,
+            by_trusted_proxy: newcomer.visitor.behind_trusted_proxy,
+            address: newcomer.visitor.address,
+        };
+        // A server brings the visitors of many addresses.
+        if !newcomer.head.by_key {
+            self.note_draw(ledger, newcomer.visitor, &brought);
+        }
         let wanted = self.wanted.load();
         if !wanted.statistics {
             return;
         }
-        let brought = Brought {
-            headers: newcomer.head.headers,
-            by_trusted_proxy: newcomer.visitor.behind_trusted_proxy,
-        };
         wanted.hear(ledger, visitor, Some(&brought), ledger.now());
         let arrival = Arrival {
             profile: Profile::of(&newcomer.head),
@@ -106,6 +114,7 @@ impl Reception {
         now: Timestamp,
     ) {
         if inside.stay.is_uncounted(now) {
+            self.note_inside(ledger, &inside.stay, brought);
             let wanted = self.wanted.load();
             wanted.hear(ledger, &inside.pass.visitor, Some(brought), now);
         }

@@ -38,6 +38,7 @@ pub fn render(
         updated_unix_ms: unix_ms,
         degraded: line.degraded,
         enter,
+        decoy: settings.bots.decoy(),
     }
     .render()
 }
