@@ -5,7 +5,7 @@
 //!
 //! - rules and names: [`room`], [`metrics`]; then [`clock`], [`alarm`], [`incoming`]
 //! - one trade each: [`tls`], [`token`], [`store`], [`visitor`], [`origin`], [`load`],
-//!   [`pages`], [`tracking`]
+//!   [`pages`], [`tracking`], [`bots`]
 //! - what a gateway holds: [`server`], [`config`], [`ledger`], [`origins`]
 //! - what a visitor gets: [`reception`]; what the queue does: [`controller`]
 //! - doors: [`gateway`], [`api`]; [`catalog`] of the events behind them
@@ -13,6 +13,7 @@
 
 pub mod alarm;
 pub mod api;
+pub mod bots;
 pub mod catalog;
 pub mod clock;
 pub mod config;

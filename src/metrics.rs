@@ -100,6 +100,8 @@ names! {
     UNIQUE_VISITORS = "unique_visitors", Kind::Gauge, None, "About how many different visitors this gateway heard from: in the last whole minute, and so far in the hour and the day. Not to be summed: GET /v1/events/{eventId}/visitors unites all gateways.";
     UNIQUE_USERS = "unique_users", Kind::Gauge, None, "The same of users who are logged in, where the configuration names where that is written.";
     REGIONS_MADE = "region_database_timestamp_seconds", Kind::Gauge, Some(Unit::Seconds), "When the databases of regions and networks in use were made.";
+    BOT_VERDICTS = "bot_verdicts_total", Kind::Counter, None, "Verdicts on those who ask without a pass and are not plainly visitors, by what is done (in the mode detect: what would be) and the heaviest reason.";
+    BOT_RECORDS = "bot_records", Kind::Gauge, None, "Records of addresses, networks and askers that this gateway keeps to tell bots.";
     WAIT_SECONDS_TAKEN = "wait_duration_seconds", Kind::Histogram(WAIT_SECONDS), Some(Unit::Seconds), "From a number's issue to its claim.";
     ESTIMATE_ERROR = "estimate_error_ratio", Kind::Histogram(RATIO), None, "Time waited divided by the time first estimated.";
     POLLS = "polls_total", Kind::Counter, None, "Polls, by result: wait, enter, early, block or nothing.";

@@ -17,7 +17,7 @@ const RINGS: &[&[&str]] = &[
     &["room", "metrics"],
     &["clock", "alarm", "incoming"],
     &[
-        "tls", "token", "store", "visitor", "origin", "load", "pages", "tracking",
+        "tls", "token", "store", "visitor", "origin", "load", "pages", "tracking", "bots",
     ],
     &["server", "config", "ledger", "origins"],
     &["reception", "controller"],

@@ -6,6 +6,7 @@
 
 mod asker;
 mod grpc;
+mod inspect;
 mod limit;
 mod log;
 mod own;
@@ -33,8 +34,9 @@ use crate::metrics as names;
 use crate::origin::Body;
 use crate::origins::Origins;
 use crate::pages::NoticeKind;
-use crate::reception::{Brought, Reception, Site, TokenMemory};
+use crate::reception::{Brought, Reception, Ruling, Site, TokenMemory};
 use crate::room::decision::{Credential, Decision, Kind, decide};
+use crate::room::event::EventSettings;
 use crate::room::routes::{Asked, Route};
 use crate::room::time::Timestamp;
 use crate::server::ConnectionInfo;
@@ -154,6 +156,8 @@ struct Seeker {
     /// Who it was when it was here before.
     former: Option<String>,
     by_header: bool,
+    /// Its place is exchanged for one at the end.
+    is_sent_back: bool,
 }
 
 /// The event that covers a request.
@@ -187,8 +191,7 @@ fn credential(ledger: &Ledger, held: &Held, kind: Kind) -> Credential {
 }
 
 /// Whether the operator lets this one pass by.
-fn is_bypassed(ledger: &Ledger, headers: &HeaderMap, asker: &Asker) -> bool {
-    let settings = ledger.settings.load();
+fn is_bypassed(settings: &EventSettings, headers: &HeaderMap, asker: &Asker) -> bool {
     let bypass = &settings.bypass;
     let secret = (bypass.secret.as_ref()).and_then(|_| headers.get(bypass.header.as_str()));
     bypass.admits(asker.visitor.address, secret.map(HeaderValue::as_bytes))
@@ -375,7 +378,10 @@ impl Gateway {
         asker: &Asker,
     ) -> Way {
         let ledger = at.ledger;
-        let bypassed = is_bypassed(ledger, request.headers(), asker);
+        let settings = ledger.settings.load();
+        let bypassed = is_bypassed(&settings, request.headers(), asker);
+        let is_decoy = settings.bots.decoy() == Some(asker.uri.path());
+        drop(settings);
         if bypassed || at.excluded {
             let stay = held.pass.map(|inside| inside.stay);
             if let Some(stay) = &stay {
@@ -383,6 +389,9 @@ impl Gateway {
             }
             let way = if bypassed { "bypass" } else { "excluded" };
             return Way::Through(Passage::uncounted(ledger, stay), at.done(way));
+        }
+        if is_decoy {
+            return self.decoy(at, request, asker);
         }
         let credential = credential(ledger, &held, asker.kind);
         if credential == Credential::Nothing && asker.kind.is_navigation() {
@@ -402,10 +411,21 @@ impl Gateway {
             };
             self.reception.count_there(ledger, inside, &brought, at.now);
         }
-        self.carry_out(at, decision, held, asker)
+        match self.inspect(at, (&decision, held.ticket.is_some()), request, asker) {
+            Ruling::TurnedAway(why) => {
+                Way::own(self.reject(ledger, asker, &held, why), at.done("bot"))
+            }
+            ruling => self.carry_out(at, decision, held, (asker, ruling == Ruling::SentBack)),
+        }
     }
 
-    fn carry_out(&self, at: &At<'_>, decision: Decision, held: Held, asker: &Asker) -> Way {
+    fn carry_out(
+        &self,
+        at: &At<'_>,
+        decision: Decision,
+        held: Held,
+        (asker, is_sent_back): (&Asker, bool),
+    ) -> Way {
         let ledger = at.ledger;
         match (decision, held.pass) {
             (Decision::Inside, Some(inside)) => {
@@ -440,6 +460,7 @@ impl Gateway {
                     ticket: held.ticket,
                     former: held.former,
                     by_header: held.by_header,
+                    is_sent_back,
                 }))
             }
         }

@@ -90,6 +90,7 @@ fn word(kind: NoticeKind) -> &'static str {
         NoticeKind::Closed => "Closed.\n",
         NoticeKind::NotBegun => "Not begun yet.\n",
         NoticeKind::Ended => "Ended.\n",
+        NoticeKind::Bot => "Not let in.\n",
         NoticeKind::RateLimited => "Too many newcomers from this address.\n",
         NoticeKind::SessionBusy => "Too many requests of one visitor.\n",
         NoticeKind::OriginUnreachable => "The site cannot be reached.\n",
@@ -111,6 +112,7 @@ pub(super) fn blocked(ledger: &Ledger, asker: &Asker, blocked: Blocked) -> Answe
         Blocked::Closed => NoticeKind::Closed,
         Blocked::Full => NoticeKind::LineFull,
         Blocked::RateLimited => NoticeKind::RateLimited,
+        Blocked::Bot => NoticeKind::Bot,
     };
     let settings = ledger.settings.load();
     let mut answer = page(
@@ -118,7 +120,8 @@ pub(super) fn blocked(ledger: &Ledger, asker: &Asker, blocked: Blocked) -> Answe
         kind,
         Some(&settings.name),
         settings.message.as_deref(),
-        Some(blocked.retry_after().as_secs()),
+        // Who is taken for a program is not to try again by itself.
+        (blocked != Blocked::Bot).then_some(blocked.retry_after().as_secs()),
     );
     degraded(ledger, &mut answer);
     answer
@@ -205,6 +208,33 @@ impl Gateway {
         );
         let headers = answer.headers_mut();
         headers.insert(header::RETRY_AFTER, TOO_MUCH_RETRY_SECONDS.into());
+        put(headers, "sumun-status", "block");
+        self.allow_origin(asker, &mut answer);
+        bodiless(asker, answer)
+    }
+
+    /// 403 or 429: no visitor, or too many of them.
+    pub(super) fn turned_away(&self, ledger: &Ledger, asker: &Asker, why: Blocked) -> Answer {
+        if asker.kind != Kind::Api {
+            return blocked(ledger, asker, why);
+        }
+        let (status, title) = match why {
+            Blocked::RateLimited => (429, "Too many newcomers from this address"),
+            Blocked::Closed | Blocked::Full | Blocked::Bot => (403, "Not let in"),
+        };
+        let document = json!({
+            "type": "urn:sumun:bot",
+            "title": title,
+            "status": status,
+            "detail": "What a person does in a browser is let in; whoever runs this may ask the operator of the site to allow it.",
+            "eventId": ledger.id.as_str(),
+            "reason": why.word(),
+            "retryAfterMs": why.retry_after().as_secs() * 1000,
+        });
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
+        let mut answer = own(status, "application/problem+json", document.to_string());
+        let headers = answer.headers_mut();
+        headers.insert(header::RETRY_AFTER, why.retry_after().as_secs().into());
         put(headers, "sumun-status", "block");
         self.allow_origin(asker, &mut answer);
         bodiless(asker, answer)

@@ -8,7 +8,7 @@ use super::through::{Carry, Passage};
 use super::unanswered::done;
 use super::{Gateway, Seeker, WAIT, Way, own};
 use crate::incoming::ClientBody;
-use crate::reception::{Newcomer, Outcome, Who};
+use crate::reception::{Newcomer, Outcome, Reception, Who};
 use crate::visitor::profile::Head;
 
 impl Gateway {
@@ -58,15 +58,19 @@ impl Gateway {
             || Who::stranger(scope.clone()),
             |visitor| Who::returning(visitor, scope.clone()),
         );
+        let address = asker.visitor.address;
         if let Some(ticket) = &seeker.ticket {
-            let address = asker.visitor.address;
-            if let Some(outcome) = self.reception.ask(ledger, ticket, None, address).await {
+            if ticket.is_first() {
+                self.reception.note_return(ledger, address);
+            }
+            if seeker.is_sent_back {
+                Reception::give_up(ledger, ticket).await;
+            } else if let Some(outcome) = self.reception.ask(ledger, ticket, None, address).await {
                 return outcome;
             }
             who = Who::bearer(ticket);
             returning = true;
         }
-        let address = asker.visitor.address;
         let outcome = self.reception.join(ledger, &who, address).await;
         let newcomer = Newcomer {
             head: Head {

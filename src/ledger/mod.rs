@@ -37,6 +37,7 @@ pub use tickets::Heard;
 pub use uniques::{Uniques, start_of};
 pub use view::View;
 
+use crate::bots::Lists;
 use crate::clock::Clock;
 use crate::load::Meter;
 use crate::metrics::Metrics;
@@ -77,6 +78,8 @@ pub struct Ledger {
     pub visitors: Uniques,
     /// The same of users who are logged in.
     pub users: Uniques,
+    /// Who is a bot and who is none, as the API says.
+    pub bot_lists: ArcSwap<Lists>,
     /// What this gateway may admit by itself.
     share: share::Share,
     /// What happens while the store is away; until it is said, places are held.
@@ -125,6 +128,7 @@ impl Ledger {
             arrivals: Arrivals::default(),
             visitors: Uniques::default(),
             users: Uniques::default(),
+            bot_lists: ArcSwap::default(),
             load: Arc::default(),
             sessions: Sessions::default(),
             heard: Heard::default(),

@@ -41,6 +41,9 @@ pub struct Stay {
     /// Up to when its requests have used its rate, nanoseconds of this machine's
     /// monotonic clock.
     rate_used: AtomicU64,
+    /// The two networks that it was last heard from in, and how often it went back to
+    /// the former: of IPv4 in the lower half, of IPv6 in the upper one.
+    networks: AtomicU64,
 }
 
 impl Stay {
@@ -60,6 +63,7 @@ impl Stay {
             counted: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             rate_used: AtomicU64::new(0),
+            networks: AtomicU64::new(0),
         }
     }
 
@@ -116,6 +120,32 @@ impl Stay {
     /// Its visitor was heard from there.
     pub fn heard_from(&self, network: u64) {
         self.network.store(network, Ordering::Relaxed);
+    }
+
+    /// Takes note of the network that it is heard from in (a mark from 1, below 2^14).
+    /// Whether it goes to and fro between two of one family: a telephone that changes
+    /// over does so once, and speaks IPv4 and IPv6 by turns.
+    #[must_use]
+    pub fn alternates(&self, mark: u32, is_ipv6: bool) -> bool {
+        let shift = if is_ipv6 { 32 } else { 0 };
+        let mark = u64::from(mark) & MARK;
+        let held = self.networks.load(Ordering::Relaxed);
+        let own = (held >> shift) & u64::from(u32::MAX);
+        let (last, former, times) = (own & MARK, (own >> 14) & MARK, own >> 28);
+        if mark == last {
+            return false;
+        }
+        let times = if mark == former {
+            (times + 1).min(15)
+        } else {
+            times
+        };
+        let own = mark | (last << 14) | (times << 28);
+        // Of two threads at once one is not heard, which changes little.
+        let other = held & !(u64::from(u32::MAX) << shift);
+        self.networks
+            .store(other | (own << shift), Ordering::Relaxed);
+        mark == former && times >= TO_AND_FRO
     }
 
     /// Marks the session as ended.
@@ -191,6 +221,13 @@ impl Drop for InUse {
         self.0.in_use.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+/// The bits of a network's mark.
+const MARK: u64 = 0x3fff;
+
+/// So often a session goes back to the network before: one copied cookie is used by
+/// two. It is looked at once a minute.
+const TO_AND_FRO: u64 = 4;
 
 /// So many seconds' worth of a session's requests may come at once: a page with
 /// all its parts, a few tabs that are opened anew.
@@ -486,6 +523,19 @@ mod tests {
 
     fn key(byte: u8) -> SessionKey {
         SessionKey([byte; 16])
+    }
+
+    #[test]
+    fn a_pass_that_goes_to_and_fro_is_told_from_one_that_changes_over() {
+        let stay = Sessions::default().stay(key(1), Timestamp(0), Timestamp(600_000));
+        // From home to a train and back, over IPv4 and IPv6 by turns.
+        for mark in [1, 1, 2, 2, 3, 1] {
+            assert!(!stay.alternates(mark, false));
+            assert!(!stay.alternates(mark + 7, true));
+        }
+        let turns = [5, 6, 5, 6, 5, 6].map(|mark| stay.alternates(mark, false));
+        assert_eq!(turns, [false, false, false, false, false, true]);
+        assert!(!stay.alternates(16_383, true));
     }
 
     #[test]

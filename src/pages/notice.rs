@@ -40,6 +40,8 @@ pub enum NoticeKind {
     Ended,
     /// Too many joins from one address.
     RateLimited,
+    /// A program, as far as it shows, or somebody whom a list names.
+    Bot,
     /// One visitor asks for more than one may.
     SessionBusy,
     /// The origin refused or lost the connection.
@@ -56,12 +58,13 @@ pub enum NoticeKind {
 
 impl NoticeKind {
     /// Every kind, for those who must show them all.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::LineFull,
         Self::Closed,
         Self::NotBegun,
         Self::Ended,
         Self::RateLimited,
+        Self::Bot,
         Self::SessionBusy,
         Self::OriginUnreachable,
         Self::OriginSlow,
@@ -81,6 +84,7 @@ impl NoticeKind {
             | Self::OriginBusy
             | Self::UnknownKey => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited | Self::SessionBusy => StatusCode::TOO_MANY_REQUESTS,
+            Self::Bot => StatusCode::FORBIDDEN,
             Self::OriginUnreachable => StatusCode::BAD_GATEWAY,
             Self::OriginSlow => StatusCode::GATEWAY_TIMEOUT,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,

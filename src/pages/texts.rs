@@ -80,16 +80,18 @@ pub(super) struct Blocked {
     pub(super) not_begun: Saying,
     pub(super) ended: Saying,
     pub(super) rate_limited: Saying,
+    pub(super) bot: Saying,
 }
 
 impl Serialize for Blocked {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(5))?;
+        let mut map = serializer.serialize_map(Some(6))?;
         map.serialize_entry("FULL", &self.full)?;
         map.serialize_entry("CLOSED", &self.closed)?;
         map.serialize_entry("NOT_BEGUN", &self.not_begun)?;
         map.serialize_entry("ENDED", &self.ended)?;
         map.serialize_entry("RATE_LIMITED", &self.rate_limited)?;
+        map.serialize_entry("BOT", &self.bot)?;
         map.end()
     }
 }
@@ -140,6 +142,7 @@ impl Texts {
             NoticeKind::NotBegun => self.live.blocked.not_begun,
             NoticeKind::Ended => self.live.blocked.ended,
             NoticeKind::RateLimited => self.live.blocked.rate_limited,
+            NoticeKind::Bot => self.live.blocked.bot,
             NoticeKind::SessionBusy => self.session_busy,
             NoticeKind::OriginUnreachable => self.origin_unreachable,
             NoticeKind::OriginSlow => self.origin_slow,
@@ -257,7 +260,7 @@ static ENGLISH: Texts = Texts {
         called: "A place is just being freed for you. This takes a few seconds.",
         entering: "You are being let in now.",
         degraded: "We keep your place. Letting people in is paused for a moment and resumes by itself.",
-        shared: "Many visitors from your network are inside. You keep your place, and get in as one of them leaves.",
+        shared: "Many visitors from your network are inside. You get in as one of them leaves.",
         reconnecting: "The connection is interrupted. Your place is kept; trying again.",
         unknown: "Not known yet",
         people: "{n}",
@@ -287,6 +290,10 @@ static ENGLISH: Texts = Texts {
             rate_limited: Saying(
                 "One moment, please",
                 "Very many requests are coming from your network at once.",
+            ),
+            bot: Saying(
+                "Not let in",
+                "This looks like a program, not a person. Please use an ordinary browser, or ask the operator of the site.",
             ),
         },
     },
@@ -342,7 +349,7 @@ static KOREAN: Texts = Texts {
         called: "자리를 준비하고 있습니다. 잠시만 기다려 주세요.",
         entering: "지금 입장합니다.",
         degraded: "순서는 그대로 유지됩니다. 입장이 잠시 멈춰 있으며, 자동으로 다시 시작합니다.",
-        shared: "같은 네트워크에서 이미 많은 분이 이용하고 있습니다. 순서는 그대로 유지되며, 한 분이 나가시면 입장합니다.",
+        shared: "같은 네트워크에서 많은 분이 이용 중입니다. 한 분이 나가시면 입장합니다.",
         reconnecting: "연결이 잠시 끊겼습니다. 순서는 그대로 유지되며, 다시 연결하고 있습니다.",
         unknown: "확인 중",
         people: "{n}명",
@@ -372,6 +379,10 @@ static KOREAN: Texts = Texts {
             rate_limited: Saying(
                 "잠시만 기다려 주세요",
                 "사용 중인 네트워크에서 요청이 한꺼번에 많이 들어왔습니다.",
+            ),
+            bot: Saying(
+                "입장할 수 없습니다",
+                "프로그램의 접속으로 보입니다. 일반 브라우저를 쓰시거나 운영자에게 문의해 주세요.",
             ),
         },
     },

@@ -46,6 +46,8 @@ pub struct WaitingPage<'a> {
     pub held: Option<HeldBy>,
     /// How the page leaves.
     pub enter: Enter<'a>,
+    /// A path that no person sees: linked to where neither eye nor ear gets.
+    pub decoy: Option<&'a str>,
 }
 
 /// Why a place is kept and nobody let in by it.
@@ -143,6 +145,7 @@ impl WaitingPage<'_> {
             style => Value::from_safe_string(STYLE.clone()),
             script => Value::from_safe_string(SCRIPT.clone()),
             name => name.as_str(),
+            decoy => self.decoy.unwrap_or_default(),
         };
         fill("waiting.html", values)
     }
@@ -269,6 +272,7 @@ mod tests {
             updated_unix_ms: 1_764_000_000_123,
             held: None,
             enter: Enter::Reload,
+            decoy: None,
         }
     }
 
@@ -308,6 +312,22 @@ mod tests {
         ] {
             assert!(korean.contains(part), "{part}");
         }
+    }
+
+    #[test]
+    fn a_decoy_is_linked_to_where_no_person_meets_it() {
+        assert!(!page(Language::Korean).render().contains("nofollow"));
+        let html = WaitingPage {
+            decoy: Some("/__sumun-list"),
+            ..page(Language::Korean)
+        }
+        .render();
+        // The templates escape slashes, which reads the same.
+        let link = between(&html, "<a href=\"", "</a>").replace("&#x2f;", "/");
+        assert_eq!(
+            link,
+            "/__sumun-list\" rel=\"nofollow\" tabindex=\"-1\" aria-hidden=\"true\" hidden>"
+        );
     }
 
     #[test]
@@ -369,7 +389,7 @@ mod tests {
                 ..page(language)
             }
             .render();
-            assert!(html.len() < 20_000, "{language:?}: {}", html.len());
+            assert!(html.len() < 20 << 10, "{language:?}: {}", html.len());
         }
     }
 
@@ -383,7 +403,7 @@ mod tests {
                     ..page(language)
                 }
                 .render();
-                assert!(html.len() < 20_000, "{language:?}: {}", html.len());
+                assert!(html.len() < 20 << 10, "{language:?}: {}", html.len());
                 assert!(!html.contains('…'), "it is shown whole");
             }
         }

@@ -37,7 +37,7 @@ pub struct Users {
 impl Users {
     /// The hash of who is logged in, by these headers. A header is believed from
     /// trusted proxies only; a cookie is what the browser sends.
-    fn hash(&self, brought: &Brought<'_>, now: Timestamp) -> Option<u64> {
+    pub(super) fn hash(&self, brought: &Brought<'_>, now: Timestamp) -> Option<u64> {
         let user = match &self.from {
             UserFrom::Cookie(name) => {
                 let lines = brought.headers.get_all(header::COOKIE);
@@ -78,14 +78,18 @@ impl Reception {
             Outcome::Waits(line) => &line.ticket.visitor,
             Outcome::Blocked(_) | Outcome::Uncounted => return,
         };
-        let wanted = self.wanted.load();
-        if !wanted.statistics {
-            return;
-        }
         let brought = Brought {
             headers: newcomer.head.headers,
             visitor: newcomer.visitor,
         };
+        // A server brings the visitors of many addresses.
+        if !newcomer.head.by_key {
+            self.note_draw(ledger, newcomer.visitor, &brought);
+        }
+        let wanted = self.wanted.load();
+        if !wanted.statistics {
+            return;
+        }
         wanted.hear(ledger, visitor, Some(&brought), ledger.now());
         let arrival = Arrival {
             profile: Profile::of(&newcomer.head),
@@ -109,6 +113,7 @@ impl Reception {
             if inside.pass.scope.is_some() {
                 inside.stay.heard_from(network(brought.visitor.address));
             }
+            self.note_inside(ledger, &inside.stay, brought);
             let wanted = self.wanted.load();
             wanted.hear(ledger, &inside.pass.visitor, Some(brought), now);
         }

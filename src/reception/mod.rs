@@ -8,6 +8,7 @@ mod arrivals;
 mod bearer;
 mod complaints;
 mod held;
+mod inspection;
 mod joins;
 mod memory;
 mod outcome;
@@ -25,12 +26,14 @@ pub use admission::inside;
 pub use arrivals::{Brought, Newcomer, Users, Wanted};
 pub use bearer::{Bearer, Who};
 pub use complaints::Complaints;
+pub use inspection::{Ruling, Suspect};
 pub use joins::Joins;
 pub use memory::{Known, TokenMemory};
 pub use outcome::{Blocked, Inside, Line, Outcome};
 pub use page::render;
 
 use self::admission::{bearer_of, count_wait, let_in, let_in_from_line, session_of};
+use crate::bots::Watch;
 use crate::clock::Clock;
 use crate::ledger::{Ledger, Ledgers, View};
 use crate::metrics::Metrics;
@@ -85,6 +88,8 @@ pub struct Reception {
     pub tracker: Arc<Tracker>,
     /// What is counted of visitors.
     pub wanted: ArcSwap<Wanted>,
+    /// What is known of those who may be no visitors.
+    pub bots: Watch,
     held: held::Held,
     ready: AtomicBool,
     draining: AtomicBool,
@@ -104,6 +109,7 @@ impl Reception {
             complaints: Complaints::default(),
             tracker: Arc::default(),
             wanted: ArcSwap::default(),
+            bots: Watch::default(),
             held: held::Held::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),

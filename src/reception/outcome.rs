@@ -46,6 +46,8 @@ pub enum Blocked {
     Full,
     /// Too many newcomers from one address.
     RateLimited,
+    /// No visitor: by its score, or by a list.
+    Bot,
 }
 
 impl Blocked {
@@ -56,6 +58,7 @@ impl Blocked {
             Self::Closed => "CLOSED",
             Self::Full => "FULL",
             Self::RateLimited => "RATE_LIMITED",
+            Self::Bot => "BOT",
         }
     }
 
@@ -66,6 +69,7 @@ impl Blocked {
             Self::Closed => Duration::from_secs(60),
             Self::Full => Duration::from_secs(30),
             Self::RateLimited => Duration::from_secs(10),
+            Self::Bot => Duration::from_secs(300),
         }
     }
 }

@@ -42,6 +42,7 @@ pub fn render(
             line.shared.then_some(HeldBy::AddressShare)
         },
         enter,
+        decoy: settings.bots.decoy(),
     }
     .render()
 }

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use sha2::{Digest, Sha256};
 
-use super::units;
+use super::{bots::BotSettings, units};
 
 /// How long a new session may stay without a second request that carries its
 /// pass (promise 5); not configurable, since the promise names it.
@@ -156,6 +156,8 @@ pub struct EventSettings {
     pub cookie: CookieSettings,
     /// Who passes uncounted.
     pub bypass: Bypass,
+    /// How programs are told from people.
+    pub bots: BotSettings,
 }
 
 /// When the gate closes (`[event.queue_when]`): each threshold is optional.
@@ -387,6 +389,7 @@ impl EventSettings {
             queue_when: QueueWhen::default(),
             cookie: CookieSettings::default(),
             bypass: Bypass::default(),
+            bots: BotSettings::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 //! draws randomness: time and state are arguments, decisions are values.
 
 pub mod admission;
+pub mod bots;
 pub mod census;
 pub mod choice;
 pub mod decision;

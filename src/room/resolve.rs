@@ -66,6 +66,7 @@ impl RawEvent {
         settings.queue_when = self.queue_when.resolve();
         settings.cookie = at.cookie(&self.cookie, &settings.hosts);
         settings.bypass = at.bypass(&self.bypass);
+        settings.bots = self.bots.resolve(path, &settings.paths, at.faults);
         if settings.session_idle > settings.session_max {
             at.fault(
                 "session_idle",

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
+    bots::written::{BOT_KEYS, RawBots},
     event::{Crawlers, Mode, SameSite, Secret, Secure},
     faults::Faults,
     schema::{Key, Kind, Spelling, check, key},
@@ -59,6 +60,7 @@ pub const EVENT_KEYS: &[Key] = &[
     key("queue_when", Kind::Table(QUEUE_WHEN_KEYS)),
     key("cookie", Kind::Table(COOKIE_KEYS)),
     key("bypass", Kind::Table(BYPASS_KEYS)),
+    key("bots", Kind::Table(BOT_KEYS)),
 ];
 
 /// The keys of `[event.queue_when]`.
@@ -157,6 +159,8 @@ pub struct RawEvent {
     pub cookie: RawCookie,
     #[serde(skip_serializing_if = "RawBypass::is_empty")]
     pub bypass: RawBypass,
+    #[serde(skip_serializing_if = "RawBots::is_empty")]
+    pub bots: RawBots,
 }
 
 /// What was written in `[event.queue_when]`.
@@ -298,6 +302,11 @@ impl RawEvent {
             bypass: laid_over!(base.bypass, over.bypass, RawBypass {
                 addresses, header, secret, secret_file,
             }),
+            bots: laid_over!(base.bots, over.bots, RawBots {
+                mode, allow, block, log_at, end_of_line_at, block_at, block_for, decoy,
+                arrivals_per_address_per_minute, arrivals_per_network_per_minute,
+                arrivals_per_asn_per_minute, arrivals_per_user_per_minute,
+            }),
         )
     }
 
@@ -395,6 +404,10 @@ mod tests {
                 "minRequests": 10, "releaseRatio": 0.5, "releaseAfter": "1m"},
             "cookie": {"domain": "example.com", "sameSite": "lax", "secure": "always"},
             "bypass": {"addresses": ["203.0.113.7"], "header": "X-Staff"},
+            "bots": {"mode": "enforce", "allow": ["as:4766"], "block": ["country:KP", "agent:*scan*"],
+                "logAt": 40, "endOfLineAt": 60, "blockAt": 80, "blockFor": "1h", "decoy": "/sale/list-2",
+                "arrivalsPerAddressPerMinute": 10, "arrivalsPerNetworkPerMinute": 20,
+                "arrivalsPerAsnPerMinute": 30, "arrivalsPerUserPerMinute": 5},
         })
     }
 
@@ -554,6 +567,40 @@ mod tests {
             (
                 json!({ "eventId": "a", "bypass": { "header": "Cookie" } }),
                 "bypass.header",
+            ),
+        ] {
+            let mut faults = Faults::default();
+            assert_eq!(sound(&bad).resolve("", &mut faults), None, "{bad}");
+            let fields: Vec<String> = faults
+                .iter()
+                .map(super::super::faults::Fault::field)
+                .collect();
+            assert_eq!(fields, [field], "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_tells_bots_is_checked_as_a_whole() {
+        for (bad, field) in [
+            (
+                json!({ "eventId": "a", "bots": { "allow": ["as:1", "home"] } }),
+                "bots.allow[1]",
+            ),
+            (
+                json!({ "eventId": "a", "bots": { "block": ["as:1", "as:1"] } }),
+                "bots.block[1]",
+            ),
+            (
+                json!({ "eventId": "a", "paths": ["/"], "bots": { "decoy": "/a/../b" } }),
+                "bots.decoy",
+            ),
+            (
+                json!({ "eventId": "a", "paths": ["/sale"], "bots": { "decoy": "/sales" } }),
+                "bots.decoy",
+            ),
+            (
+                json!({ "eventId": "a", "bots": { "blockAt": 60 } }),
+                "bots.blockAt",
             ),
         ] {
             let mut faults = Faults::default();

@@ -2,6 +2,7 @@
 //! the controllers and the admin door, and the data threads that serve
 //! visitors.
 
+mod bots;
 mod certificates;
 mod force;
 mod keys;
@@ -408,7 +409,7 @@ fn watch_files(parts: &Parts) -> ([Arc<Notify>; 2], Vec<JoinHandle<()>>) {
     let [certificates, databases] = &looks;
     let reception = Arc::clone(&parts.reception);
     let regions = regions::keep(reception, Arc::clone(databases));
-    let mut watching = vec![tokio::spawn(regions)];
+    let mut watching = vec![tokio::spawn(regions), bots::begin(parts)];
     if let Some(front) = &parts.front {
         let metrics = Arc::clone(&parts.bench.metrics);
         let certificates = Arc::clone(certificates);

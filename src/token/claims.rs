@@ -48,6 +48,14 @@ pub struct Ticket {
     pub estimate: Option<u64>,
 }
 
+impl Ticket {
+    /// Whether it is as it was first given: nobody was heard from with it before.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.issued_at == self.since
+    }
+}
+
 /// The right to be inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pass {

@@ -10,7 +10,7 @@
 //! - programs: `api`; a real Chromium: `browser`
 //! - the operator: `operator`, `command`, `config`, `counted`, `routes`, `reload`, `reloaded`, `process`,
 //!   `request_id`, `accessed`, `statistics`; at a terminal: `orders`, `top`
-//! - who comes: `arrivals`, `regions`, `visitors`
+//! - who comes: `arrivals`, `regions`, `visitors`; who is no visitor: `bots`
 //!
 //! What breaks stands in `tests/failure`, the store's contract in
 //! `tests/store`, the promises by seeds in `tests/simulation`.
@@ -28,6 +28,7 @@ mod accessed;
 mod announced;
 mod api;
 mod arrivals;
+mod bots;
 mod browser;
 mod carried;
 mod clients;

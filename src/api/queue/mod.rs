@@ -5,6 +5,7 @@
 mod caller;
 mod counts;
 mod inside;
+mod inspect;
 mod place;
 mod said;
 mod seek;

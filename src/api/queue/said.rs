@@ -262,8 +262,11 @@ fn write(ledger: &Ledger, standing: Standing<'_>) -> Response<Bytes> {
         message: settings.message.as_deref(),
         ..standing
     };
-    let status = if whole.reason == Some(Blocked::RateLimited.word()) {
+    let is_for = |blocked: Blocked| whole.reason == Some(blocked.word());
+    let status = if is_for(Blocked::RateLimited) {
         StatusCode::TOO_MANY_REQUESTS
+    } else if is_for(Blocked::Bot) {
+        StatusCode::FORBIDDEN
     } else {
         StatusCode::OK
     };

@@ -10,9 +10,10 @@ use super::caller::Caller;
 use super::place::{Held, void};
 use super::said::{Said, is_degraded};
 use super::{AWAY_RETRY_SECONDS, Fields, ID_CHARS_MAX, Problem, PublicDoor, away, no_key};
+use crate::bots::Wants;
 use crate::ledger::Ledger;
 use crate::reception::{
-    Blocked, Brought, Inside, Line, Newcomer, Outcome, Who, inside, place_of, scope,
+    Blocked, Brought, Inside, Line, Newcomer, Outcome, Ruling, Who, inside, place_of, scope,
 };
 use crate::room::gate::Gate;
 use crate::room::ticket::SessionKey;
@@ -161,10 +162,24 @@ impl PublicDoor {
         }
         let closed = ledger.standing().gate == Gate::Closed;
         for (at, (ticket, text)) in held.places.iter().enumerate() {
+            let ruling = self.inspect_place(ledger, caller, ticket);
+            if ticket.is_first() {
+                let address = caller.visitor.address;
+                self.reception.note_return(ledger, address);
+            }
             let said = if closed {
                 ledger.heard.hear(ticket.number);
                 Said::KeptOut(self.reception.line(ledger, ticket, false))
+            } else if let Ruling::TurnedAway(why) = ruling {
+                ledger.heard.hear(ticket.number);
+                Said::Outcome(Outcome::Blocked(why))
+            } else if ruling == Ruling::SentBack {
+                give_up(ledger, std::iter::once(ticket), None).await;
+                let who = Who::bearer(ticket);
+                let address = caller.visitor.address;
+                Said::Outcome(self.reception.join(ledger, &who, address).await)
             } else if let Some(line) = self.early(ledger, ticket) {
+                self.note_early(ledger, caller);
                 Said::Early(line, text.clone())
             } else if let Some(outcome) = (self.reception)
                 .ask(ledger, ticket, None, caller.visitor.address)
@@ -209,6 +224,9 @@ impl PublicDoor {
     ) -> Said {
         if ledger.standing().gate == Gate::Closed {
             return Said::Outcome(Outcome::Blocked(Blocked::Closed));
+        }
+        if let Ruling::TurnedAway(why) = self.inspect(ledger, caller, Wants::In) {
+            return Said::Outcome(Outcome::Blocked(why));
         }
         ledger.load.arrival(ledger.monotonic_ms());
         let keyed = self.has_key(caller);

@@ -101,6 +101,7 @@ fn notice(ledger: &Ledger, caller: &Caller, blocked: Blocked) -> Response<Bytes>
         Blocked::Closed => NoticeKind::Closed,
         Blocked::Full => NoticeKind::LineFull,
         Blocked::RateLimited => NoticeKind::RateLimited,
+        Blocked::Bot => NoticeKind::Bot,
     };
     let language = caller.language();
     let settings = ledger.settings.load();
@@ -110,7 +111,7 @@ fn notice(ledger: &Ledger, caller: &Caller, blocked: Blocked) -> Response<Bytes>
         kind,
         event_name: Some(&settings.name),
         message: settings.message.as_deref(),
-        retry_after_seconds: Some(again),
+        retry_after_seconds: (blocked != Blocked::Bot).then_some(again),
     }
     .render();
     let mut answer = own(kind.status(), HTML, text.into());

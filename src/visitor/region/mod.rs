@@ -307,6 +307,14 @@ impl Regions {
         Some(Country::of(code))
     }
 
+    /// The number of the autonomous system of an address; `None` without a file of them.
+    #[must_use]
+    pub fn network(&self, address: IpAddr) -> Option<u32> {
+        let shown = self.asn.as_ref()?.shown.load();
+        let found = shown.as_ref()?.reader.lookup(address).ok()?;
+        asn(&found).ok().flatten()
+    }
+
     /// All that is known of an address.
     #[must_use]
     pub fn place(&self, address: IpAddr) -> Place {

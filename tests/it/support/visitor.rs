@@ -106,6 +106,12 @@ impl Ask {
         Self::new(Method::GET, path, &headers)
     }
 
+    /// The same without a header of its own: what the visitor always sends is all.
+    pub(crate) fn bare(mut self) -> Self {
+        self.headers.clear();
+        self
+    }
+
     pub(crate) fn method(mut self, method: Method) -> Self {
         self.method = method;
         self
