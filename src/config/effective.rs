@@ -8,9 +8,10 @@ use sha2::{Digest, Sha256};
 
 use super::{Config, Origin};
 use crate::room::{
-    event::{EventSettings, MASK},
+    event::EventSettings,
     faults::Faults,
     schema::{Spelling, check},
+    secret::MASK,
     settings::EVENT_KEYS,
 };
 

@@ -31,8 +31,9 @@ pub use origins::{Origin, OriginCheck, OriginHealth, OriginHost, OriginPool, Ori
 pub use crate::room::decision::OnFailure;
 pub use crate::room::faults::{Fault, Faults};
 use crate::room::{
-    event::{EventSettings, MASK, Secret},
+    event::EventSettings,
     schema::{Spelling, check},
+    secret::{MASK, Secret},
     settings::RawEvent,
     units,
 };

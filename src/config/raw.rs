@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::room::{
-    event::Secret,
     schema::{Key, Kind, key},
+    secret::Secret,
     settings::{EVENT_KEYS, RawEvent},
     units,
 };

@@ -19,13 +19,8 @@ use super::{
     tracking, visitor,
 };
 use crate::room::{
-    event::{EventSettings, Secret},
-    faults::Faults,
-    host,
-    resolve::networks,
-    routes::clashes,
-    settings::RawEvent,
-    units,
+    event::EventSettings, faults::Faults, host, resolve::networks, routes::clashes, secret::Secret,
+    settings::RawEvent, units,
 };
 use crate::store::redis::Address;
 

@@ -4,7 +4,7 @@
 
 use std::{fs::File, io::Read as _, path::Path};
 
-use crate::room::{event::Secret, faults::Faults};
+use crate::room::{faults::Faults, secret::Secret};
 
 /// Largest secret, in bytes.
 const SECRET_MAX: u64 = 64 << 10;

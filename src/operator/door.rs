@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 use super::Trouble;
 use crate::config::{self, Config};
-use crate::room::event::Secret;
+use crate::room::secret::Secret;
 
 /// To reach the door.
 const CONNECT: Duration = Duration::from_secs(3);

@@ -8,9 +8,8 @@ use std::{borrow::Borrow, fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-use sha2::{Digest, Sha256};
 
-use super::{bots::BotSettings, units};
+use super::{bots::BotSettings, secret::Secret, units};
 
 /// How long a new session may stay without a second request that carries its
 /// pass (promise 5); not configurable, since the promise names it.
@@ -83,14 +82,6 @@ pub enum Secure {
     /// Never.
     Never,
 }
-
-/// A text that is shown nowhere: neither by `Debug` nor when serialised.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-/// What stands wherever a secret would.
-pub const MASK: &str = "********";
 
 /// One address may always have so many sessions: a family, however low the limit.
 pub const SESSIONS_PER_ADDRESS_MIN: u64 = 5;
@@ -323,38 +314,6 @@ impl fmt::Display for Mode {
     }
 }
 
-impl Secret {
-    /// Hides a text.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself, for the one place that needs it.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether `other` is the same text; takes equally long wherever they differ.
-    #[must_use]
-    pub fn is(&self, other: &[u8]) -> bool {
-        Sha256::digest(self.0.as_bytes()) == Sha256::digest(other)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(MASK)
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(MASK)
-    }
-}
-
 impl EventSettings {
     /// An event of this id with every setting at its default: it covers no
     /// request, has no limit and no thresholds.
@@ -520,15 +479,6 @@ mod tests {
         for bad in ["", "Main", "a_b", "a b", "가", &"x".repeat(33)] {
             assert_eq!(EventId::new(bad), Err(BadEventId), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_secret_is_neither_printed_nor_serialised() {
-        let mut settings = EventSettings::new(EventId::new("main").unwrap());
-        settings.bypass.secret = Some(Secret::new("open sesame"));
-        let shown = format!("{settings:?} {}", serde_json::to_string(&settings).unwrap());
-        assert!(!shown.contains("sesame"), "{shown}");
-        assert!(shown.contains(MASK));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod paths;
 pub mod resolve;
 pub mod routes;
 pub mod schema;
+pub mod secret;
 pub mod settings;
 pub mod share;
 pub mod snapshot;

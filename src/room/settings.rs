@@ -11,9 +11,10 @@ use serde_json::{Map, Value};
 
 use super::{
     bots::written::{BOT_KEYS, RawBots},
-    event::{Crawlers, Mode, SameSite, Secret, Secure},
+    event::{Crawlers, Mode, SameSite, Secure},
     faults::Faults,
     schema::{Key, Kind, Spelling, check, key},
+    secret::Secret,
     units,
 };
 

@@ -7,8 +7,8 @@ use std::{fs, net::IpAddr, path::PathBuf};
 use sumun::{
     config::{Config, Faults, StoreUrl, raw::FILE_KEYS},
     room::{
-        event::MASK,
         schema::{Key, Kind},
+        secret::MASK,
     },
 };
 

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::Door;
 use super::problem::Problem;
-use crate::room::event::Secret;
+use crate::room::secret::Secret;
 
 /// What answers without a token.
 const WITHOUT_TOKEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];

@@ -37,7 +37,7 @@ use crate::config::Config;
 use crate::ledger::Ledger;
 use crate::origins::Fleet;
 use crate::reception::Reception;
-use crate::room::event::Secret;
+use crate::room::secret::Secret;
 use problem::Problem;
 
 /// The largest body that is read, in bytes.

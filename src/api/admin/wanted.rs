@@ -11,10 +11,11 @@ use serde_json::{Map, Value};
 
 use super::Door;
 use super::problem::Problem;
-use crate::room::event::{EventId, EventSettings, MASK};
+use crate::room::event::{EventId, EventSettings};
 use crate::room::faults::Faults;
 use crate::room::routes::{Clash, clashes};
 use crate::room::schema::Spelling;
+use crate::room::secret::MASK;
 use crate::room::settings::RawEvent;
 use crate::store::StoredEvent;
 
